@@ -1,0 +1,51 @@
+"""`restonnx train`: trains a model from a recipe. Needs torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restonnx.cli.console import fail
+from restonnx.cli.extras import need
+
+RECIPE = typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a .toml file.", show_default=False)
+DATA = typer.Option(help="Folder of clean photographs to train on.", show_default=False)
+OUT = typer.Option(help="Folder of the run: checkpoint and log.", show_default="runs/RECIPE")
+RESUME = typer.Option("--resume/--no-resume", help="Go on from the checkpoint in the run's folder.")
+MINUTES = typer.Option(min=0, help="Stop after this time; the run can go on later.", show_default="no limit")
+SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
+FROM = typer.Option("--from", metavar="FILE", help="Start from this checkpoint's weights.", show_default=False)
+DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
+
+
+def train(
+    recipe: Annotated[str, RECIPE],
+    data: Annotated[Path, DATA],
+    out: Annotated[Path | None, OUT] = None,
+    resume: Annotated[bool, RESUME] = True,
+    minutes: Annotated[float | None, MINUTES] = None,
+    settings: Annotated[list[str] | None, SET] = None,
+    init: Annotated[Path | None, FROM] = None,
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Train a model from a recipe; started again, it goes on where it stopped.
+
+    On several processes: torchrun --nproc-per-node N -m restonnx train ...
+    """
+    for setting in settings or []:
+        if "=" not in setting:
+            fail(f"--set takes KEY=VALUE, such as training.batch=8, not {setting!r}", code=2)
+    need("torch", "safetensors", "tensorboard")
+    from restonnx.training.loop import train as run
+
+    checkpoint = run(
+        recipe,
+        data=data,
+        out=out or Path("runs") / Path(recipe).stem,
+        resume=resume,
+        minutes=minutes,
+        overrides=settings or [],
+        init=init,
+        device=device,
+    )
+    typer.echo(f"checkpoint: {checkpoint}")

@@ -1,0 +1,318 @@
+"""One self-describing .onnx file: the metadata that it carries, and reading it with every check but a run.
+
+The graph's contract: the first input `image` is float32 (N, C, H, W) in `Metadata.range`; the second,
+`noise`, is float32 (N, K, C, H * scale, W * scale) standard normal with K = `sampler.draws`, and absent where
+K is 0; the output `restored` is float32 (N, C, H * scale, W * scale). H and W are multiples of
+`tile.multiple`. Further inputs are float32 too.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from restonnx.errors import ModelError
+from restonnx.onnx_file import OnnxFile, TensorInfo, parse
+
+METADATA_KEY = "restonnx"
+"""The key of `ModelProto.metadata_props` under which the JSON of `Metadata` stands."""
+
+SCHEMA = 1
+"""The one schema number that this version reads and writes."""
+
+MAX_DRAWS = 1000
+MAX_TILE_SIDE = 65536
+MAX_WEIGHT_BYTES = 4 * 2**30
+OPERATOR_DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))
+"""What ONNX Runtime brings along; operators of other domains would need foreign code."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class InputSpec(_Part):
+    """One input of the graph: its name there, and what the caller has to put into it."""
+
+    name: Text
+    role: Literal["image", "noise", "noise_level", "mask", "kernel", "reference", "strength"]
+
+
+class TileSpec(_Part):
+    """How an image may be cut into tiles. All lengths are in pixels of the input."""
+
+    mode: Literal["halo", "overlap"]
+    """halo: only a tile's core is written; overlap: tiles are blended (networks with global statistics)."""
+    multiple: int = Field(ge=1)
+    """Height, width and every tile's start are multiples of this."""
+    halo: int = Field(ge=0)
+    """Border that is read and thrown away; measured: a tiled result is within 0.25/255 of the whole."""
+    halo_exact: int = Field(ge=0)
+    """The true receptive radius of all steps: with this halo a tiled result equals the whole one."""
+    preferred: int = Field(ge=1, le=MAX_TILE_SIDE)
+    """Side of a whole tile, halo included."""
+
+    @model_validator(mode="after")
+    def _leaves_a_core(self) -> Self:
+        if self.halo * 2 >= self.preferred:
+            raise ValueError(f"preferred ({self.preferred}) must be more than twice the halo ({self.halo})")
+        if self.multiple > self.preferred:
+            raise ValueError(f"preferred ({self.preferred}) must be at least multiple ({self.multiple})")
+        return self
+
+
+class SamplerSpec(_Part):
+    """The sampler that is unrolled in the graph."""
+
+    family: Literal["resshift", "rddm", "dcdp", "consistency", "direct"]
+    steps: int = Field(ge=1, le=MAX_DRAWS)
+    draws: int = Field(ge=0, le=MAX_DRAWS)
+    """K of the `noise` input: normal images per sample, in the sampler's order; 0 without noise."""
+    kappa: float | None
+    options: dict[str, float | int | str | bool | list[Any]] = {}
+
+
+class DataSource(_Part):
+    """A data set that the network was trained on."""
+
+    name: Text
+    licence: Text
+
+
+class Metadata(_Part):
+    """Everything that is needed to run the model correctly, and to know where it comes from."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
+    """The name in the library, such as "denoise-detail"."""
+    title: Text
+    version: Text
+    task: Text
+    description: str
+    sampler: SamplerSpec
+    domain: Literal["display_rgb", "display_gray", "linear_rgb", "camera_rgb", "cfa"]
+    channels: int = Field(ge=1, le=64)
+    range: tuple[float, float]
+    """The values that stand for black and white at the graph's input and output."""
+    scale: int = Field(ge=1, le=16)
+    """Side of the restored image over the side of the degraded one."""
+    inputs: tuple[InputSpec, ...]
+    """In the graph's order: `image`, then `noise` unless the sampler draws none, then others."""
+    tile: TileSpec
+    precision: Literal["float32", "float16", "mixed", "int8"]
+    licence: Text
+    authors: tuple[str, ...]
+    training_data: tuple[DataSource, ...]
+    recipe: str
+    """Name of the training recipe; `recipe_hash` is the SHA-256 of its text."""
+    recipe_hash: str
+    network: dict[str, JsonValue]
+    """Kind and options, enough for training to build the network again."""
+    measured: dict[str, float] = {}
+    """Measured quality, such as {"cbsd68_sigma25_psnr": 30.9}."""
+    parent: str | None = None
+    """SHA-256 of the checkpoint that training started from."""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        low, high = self.range
+        if low >= high:
+            raise ValueError(f"range must rise from black to white, not from {low:g} to {high:g}")
+        allowed = _CHANNELS_OF_DOMAIN[self.domain]
+        if self.channels not in allowed:
+            raise ValueError(
+                f"channels must be {' or '.join(map(str, allowed))} for {self.domain}, not {self.channels}"
+            )
+        roles = [spec.role for spec in self.inputs]
+        wanted = ["image", "noise"] if self.sampler.draws else ["image"]
+        if roles[: len(wanted)] != wanted or roles.count("image") != 1 or roles.count("noise") != len(wanted) - 1:
+            raise ValueError(f"inputs must begin with the roles {', '.join(wanted)} (draws is {self.sampler.draws})")
+        if [spec.name for spec in self.inputs[: len(wanted)]] != wanted:
+            raise ValueError(f"inputs of the roles {', '.join(wanted)} must bear these very names")
+        if len({spec.name for spec in self.inputs}) != len(self.inputs):
+            raise ValueError("inputs must have different names")
+        return self
+
+    def to_json(self) -> str:
+        """The text that the file holds under `METADATA_KEY`; `Metadata.model_validate_json` reads it."""
+        return self.model_dump_json(by_alias=True)
+
+
+_CHANNELS_OF_DOMAIN: dict[str, tuple[int, ...]] = {
+    "display_rgb": (3,),
+    "display_gray": (1,),
+    "linear_rgb": (3,),
+    "camera_rgb": (3, 4),
+    "cfa": (1, 4),
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that was read, found sound, and may be given to a session."""
+
+    path: Path
+    metadata: Metadata
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    size_bytes: int
+    """Of the file and of the data outside it."""
+    external: tuple[Path, ...] = ()
+    """Files that hold weights outside the .onnx file, all inside its folder."""
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the .onnx file, as 64 hexadecimal digits."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: str | Path) -> ModelFile:
+    """Read the .onnx file at `path` and check all that can be checked without running it.
+
+    Raises ModelError, in one line, for what is no ONNX file, was not made for restonnx, contradicts its own
+    metadata, needs foreign operators, is absurdly large, or points at data outside its folder.
+    """
+    path = Path(path).expanduser()
+    onnx = parse(path)
+    metadata = _metadata(path, onnx)
+    _check_operators(path, onnx)
+    if onnx.weight_bytes > MAX_WEIGHT_BYTES:
+        raise ModelError(f"{path} declares {onnx.weight_bytes / 2**30:.1f} GiB of weights; at most 4 GiB are allowed")
+    external = tuple(_external_file(path, location) for location in onnx.external)
+    _check_inputs(path, metadata, onnx.inputs)
+    _check_output(path, metadata, onnx.outputs)
+    size_bytes = onnx.size_bytes + sum(file.stat().st_size for file in external)
+    return ModelFile(path, metadata, onnx.inputs, onnx.outputs, size_bytes, external)
+
+
+def _metadata(path: Path, onnx: OnnxFile) -> Metadata:
+    from pydantic_core import from_json
+
+    text = onnx.metadata.get(METADATA_KEY)
+    if text is None:
+        by = f"another program ({_quoted(onnx.producer)})" if onnx.producer else "another program"
+        raise ModelError(
+            f'{path} was made by {by} and has no metadata under the key "{METADATA_KEY}": '
+            "export it with `restonnx export`, or add the metadata"
+        )
+    try:
+        content = from_json(text)
+    except ValueError:
+        raise ModelError(f'{path}: the metadata under the key "{METADATA_KEY}" is not valid JSON') from None
+    if not isinstance(content, dict):
+        raise ModelError(f'{path}: the metadata under the key "{METADATA_KEY}" must be a JSON object')
+    schema = content.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        shown = "no schema number" if schema is None else f"schema {_quoted(schema)}"
+        raise ModelError(
+            f"{path}: the metadata has {shown}, but this restonnx reads schema {SCHEMA}: "
+            "export the model again with `restonnx export`, or upgrade restonnx"
+        )
+    try:
+        return Metadata.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    where = f"the metadata's field {_quoted(field)}" if field else "the metadata"
+    return f"{where} is not valid: {message[:1].lower()}{message[1:]}{more}"
+
+
+def _check_operators(path: Path, onnx: OnnxFile) -> None:
+    foreign = sorted((domain, kind) for domain, kind in onnx.operators if domain not in OPERATOR_DOMAINS)
+    if foreign:
+        domain, kind = foreign[0]
+        raise ModelError(
+            f"{path} uses the operator {_quoted(kind)} of the domain {_quoted(domain)}; "
+            "only the operators of ONNX and ONNX Runtime are allowed"
+        )
+
+
+def _external_file(path: Path, location: str) -> Path:
+    """The file that a tensor's data lies in.
+
+    A stranger's model must not make ONNX Runtime read any file of the user's that it names.
+    """
+    if not location:
+        raise ModelError(f"{path} keeps weights outside the file without naming where; export it again as one file")
+    shown, folder = _quoted(location), path.parent.resolve()
+    if "_MEM_ADDR_/" in location:  # ONNX Runtime's own mark: it would read the process's memory instead of a file
+        raise ModelError(f"{path} keeps weights in {shown}, a memory address; export it again as one file")
+    # A path that is absolute on Windows alone is refused everywhere: the file may travel.
+    if Path(location).is_absolute() or PureWindowsPath(location).anchor:
+        raise ModelError(f"{path} keeps weights in {shown}, an absolute path; they must lie in the model's own folder")
+    try:
+        file = (folder / location).resolve()
+        inside, exists = file.is_relative_to(folder), file.is_file()
+    except (OSError, ValueError, RuntimeError):
+        inside, exists = True, False
+    if not inside:
+        raise ModelError(f"{path} keeps weights in {shown}, outside the model's folder; they must lie in it")
+    if not exists:
+        raise ModelError(f"{path} keeps weights in {shown}, which is missing; copy it beside the model")
+    return file
+
+
+def _check_inputs(path: Path, metadata: Metadata, inputs: tuple[TensorInfo, ...]) -> None:
+    wanted, found = [spec.name for spec in metadata.inputs], [tensor.name for tensor in inputs]
+    if wanted != found:
+        raise ModelError(
+            f"{path}: the metadata names the inputs {', '.join(map(_quoted, wanted))}, "
+            f"but the graph takes {', '.join(map(_quoted, found)) or 'none'}"
+        )
+    _check_tensor(path, "input", inputs[0], (None, metadata.channels, None, None))
+    if metadata.sampler.draws:
+        _check_tensor(path, "input", inputs[1], (None, metadata.sampler.draws, metadata.channels, None, None))
+    for tensor in inputs:
+        _check_dtype(path, "input", tensor)
+
+
+def _check_output(path: Path, metadata: Metadata, outputs: tuple[TensorInfo, ...]) -> None:
+    if [tensor.name for tensor in outputs] != ["restored"]:
+        found = ", ".join(_quoted(tensor.name) for tensor in outputs) or "none"
+        raise ModelError(f'{path}: the graph must have the one output "restored", not {found}')
+    _check_tensor(path, "output", outputs[0], (None, metadata.channels, None, None))
+
+
+_AXES = {4: "N, C, H, W", 5: "N, K, C, H, W"}
+
+
+def _check_tensor(path: Path, what: str, tensor: TensorInfo, wanted: tuple[int | None, ...]) -> None:
+    """`wanted`: the lengths that the metadata fixes. The others must be open, so that any size runs."""
+    _check_dtype(path, what, tensor)
+    subject = f'{path}: the {what} "{tensor.name}"'
+    axes = _AXES[len(wanted)]
+    if tensor.shape is None or len(tensor.shape) != len(wanted):
+        rank = "no known shape" if tensor.shape is None else f"{len(tensor.shape)} dimensions"
+        raise ModelError(f"{subject} has {rank}; it must have {len(wanted)} ({axes})")
+    for axis, length, right in zip(axes.split(", "), tensor.shape, wanted, strict=True):
+        if right is None and length is not None and what == "input":
+            raise ModelError(f"{subject} is fixed to {axis} = {length}; N, H and W must be left open")
+        if right is not None and length != right:
+            kind = "draws" if axis == "K" else "channels"
+            raise ModelError(f"{subject} has {length or 'an open number of'} {kind}, but the metadata says {right}")
+
+
+def _check_dtype(path: Path, what: str, tensor: TensorInfo) -> None:
+    if tensor.dtype != "float32":
+        raise ModelError(f'{path}: the {what} "{tensor.name}" is {tensor.dtype}; it must be float32')
+
+
+def _quoted(value: object) -> str:
+    """Text from the file as it may be shown: in quotes, one line, no control characters, not too long."""
+    text = value if isinstance(value, str) else str(value)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f'"{text}"' if len(text) <= 100 else f'"{text[:100]}..."'

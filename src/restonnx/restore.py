@@ -1,0 +1,315 @@
+"""The main path: any image through a model, tile by tile and sample by sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from restonnx import arrays, noise, tiles
+from restonnx.errors import Cancelled, InputError, ModelError
+from restonnx.session import Cancel, Session
+
+if TYPE_CHECKING:
+    from restonnx.model import Metadata, ModelFile
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Progress = Callable[[int, int], object]
+Item = TypeVar("Item")
+
+RGB_DOMAINS = ("display_rgb", "linear_rgb", "camera_rgb")
+BYTES_PER_PIXEL = 800.0
+"""Working memory of a tile where the model's `measured` does not hold its own "bytes_per_pixel"."""
+MEMORY_SHARE = 0.25
+"""Of the machine's memory, free or not: the same machine then always cuts the same tiles."""
+
+
+def load_model(name_or_path: str | Path) -> ModelFile:
+    """The model of that name in the library, or the .onnx file at that path. Raises ModelError."""
+    from restonnx import library
+
+    return library.find(name_or_path)
+
+
+def restore(
+    image: Any,
+    model: str | Path | ModelFile = "denoise",
+    *,
+    axes: str | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    samples: int = 1,
+    return_std: bool = False,
+    device: str = "auto",
+    tile: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Any:
+    """Restore an image or a stack of them.
+
+    Returns an array of the same axes and dtype, floats as float32; with `return_std` a pair of arrays.
+
+    image: numpy array, or dask, zarr, memmap and the like, which are read window by window.
+    model: a name from `restonnx.models()`, the path of an .onnx file, or what `load_model` gave.
+    axes: such as "YX", "YXC", "TCYX". Without it a last axis of 3 or 4 is colour, and what comes before rows
+        and columns is a stack.
+    strength: 0 returns the image as it was, 1 the restored one, what is between them the linear blend.
+    seed: of the sampler's noise, which alone decides the result: not the tile, the device or the threads.
+    samples: how many samples the result is the mean of. `return_std` gives their standard deviation as well,
+        which is what the sampler is unsure of: float32 in the image's units, before blending, 0 for alpha.
+    device: "auto", "cpu", "cuda" or "cuda:N".
+    tile: the largest side of a tile in pixels, halo included; by default what the model prefers.
+    progress: called as progress(done, total), from (0, total) to (total, total), in tiles times samples.
+    cancel: anything with is_set(), such as a threading.Event; the run then ends within a second.
+    Raises InputError, ModelError, DeviceError, Cancelled.
+    """
+    return Restorer(model, device=device, tile=tile)(
+        image,
+        axes=axes,
+        strength=strength,
+        seed=seed,
+        samples=samples,
+        return_std=return_std,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+class Restorer:
+    """A model that is loaded once, for many images. Calling it takes the arguments of `restore`."""
+
+    def __init__(
+        self,
+        model: str | Path | ModelFile = "denoise",
+        *,
+        device: str = "auto",
+        tile: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """model, device, tile as in `restore`; threads: of the CPU, by default all physical cores."""
+        self.model = load_model(model) if isinstance(model, (str, Path)) else model
+        self.tile = _tile_side(self.metadata, tile)
+        _refuse_other_inputs(self.metadata)
+        self._session = Session(self.model, device=device, threads=threads)
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.model.metadata
+
+    @property
+    def provider(self) -> str:
+        """The ONNX Runtime provider that really runs, such as "CUDAExecutionProvider"."""
+        return self._session.provider
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda:N"."""
+        return self._session.device
+
+    @property
+    def fallback(self) -> str | None:
+        """Why "auto" runs on the CPU, in one line; None on CUDA, and where the CPU was asked for."""
+        return self._session.fallback
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        axes: str | None = None,
+        strength: float = 1.0,
+        seed: int = 0,
+        samples: int = 1,
+        return_std: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Any:
+        """As `restore`."""
+        meta, scale = self.metadata, self.metadata.scale
+        _check_arguments(meta, strength, seed, samples, return_std)
+        image = arrays.as_array(image)
+        named_colour = True if axes is not None and meta.domain in RGB_DOMAINS else None
+        layout = arrays.layout(image, axes, color=named_colour)
+        scaling = _to_range(arrays.value_range(image, layout, meta.domain), *meta.range)
+        plan = self._plan(layout.height, layout.width)
+        out = arrays.allocate(image, layout, scale)
+        std = np.zeros(out.shape, np.float32) if return_std else None
+
+        places = [(number, plane, tile) for number, plane in enumerate(layout.planes) for tile in plan]
+        reading = (_read(image, layout, plane, tile) for _, plane, tile in places)
+        drawing = (
+            self._draw(seed, sample, layout.channels, number, tile)
+            for number, _, tile in places
+            for sample in range(samples)
+        )
+        done, total = 0, len(places) * samples
+        _report(progress, done, total)
+        with closing(_ahead(reading)) as windows, closing(_ahead(drawing)) as noises:
+            for (_, plane, tile), degraded in zip(places, windows, strict=True):
+                feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)}
+                kept, core = tile.kept(layout.height, layout.width)
+                moments = Moments()
+                for _ in range(samples):
+                    _check(cancel)
+                    restored = self._session.run(feeds | next(noises), cancel)[..., *_scaled(core, scale)]
+                    moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
+                    done += 1
+                    _report(progress, done, total)
+                result = moments.mean
+                if strength < 1:
+                    result = (1 - strength) * degraded[:, *core] + strength * result
+                arrays.write_window(out, layout, plane, *_scaled(kept, scale), result)
+                if std is not None:
+                    floats = replace(layout, dtype=std.dtype)
+                    arrays.write_window(std, floats, plane, *_scaled(kept, scale), moments.std)
+        _check(cancel)
+        return out if std is None else (out, std)
+
+    def _plan(self, height: int, width: int) -> tiles.TilePlan:
+        """The tiles of a plane, once it is padded at the bottom and on the right to whole multiples."""
+        rule = self.metadata.tile
+        size = tiles.padded(height, rule.multiple), tiles.padded(width, rule.multiple)
+        plan = tiles.plan(*size, tile=self.tile, halo=rule.halo, multiple=rule.multiple)
+        if rule.mode == "overlap" and len(plan) > 1:
+            raise InputError(
+                f"{self.metadata.name} sees whole images of at most {self.tile} x {self.tile} pixels, not "
+                f"{height} x {width}: pass tile={max(size)} if memory allows, or a smaller image"
+            )
+        return plan
+
+    def _draw(self, seed: int, sample: int, channels: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
+        """The input `noise` (N, K, C, H, W) of a window of `channels` channels, N as in `to_channels`."""
+        meta, draws = self.metadata, self.metadata.sampler.draws
+        if draws == 0:
+            return {}
+        images = channels if meta.channels == 1 else 1
+        rows, cols = _scaled((tile.rows, tile.cols), meta.scale)
+        values = noise.normal(seed, draws, images * meta.channels, rows, cols, plane=plane, sample=sample)
+        values = values.reshape(draws, images, meta.channels, *values.shape[2:])
+        return {"noise": np.ascontiguousarray(values.swapaxes(0, 1))}
+
+
+class Moments:
+    """Running mean and standard deviation of arrays of one shape (Welford 1962), however many there are."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.mean: Floats = np.zeros(0, np.float32)
+        self._squares: Floats = np.zeros(0, np.float32)
+
+    def add(self, values: Floats) -> None:
+        self._count += 1
+        if self._count == 1:
+            self.mean, self._squares = values, np.zeros_like(values)
+            return
+        off = values - self.mean
+        self.mean = self.mean + off / np.float32(self._count)
+        self._squares += off * (values - self.mean)
+
+    @property
+    def std(self) -> Floats:
+        """Of the population: the root of the mean squared distance from the mean."""
+        std: Floats = np.sqrt(self._squares / np.float32(max(self._count, 1)))
+        return std
+
+
+def _read(image: Any, layout: arrays.Layout, plane: tuple[int, ...], tile: tiles.Tile) -> Floats:
+    """The window of a tile of the padded plane, (C, H, W) in the image's values; the padding mirrors it."""
+    rows, cols = _mirrored(tile.rows, layout.height), _mirrored(tile.cols, layout.width)
+    top, left = int(rows.min()), int(cols.min())
+    read = slice(top, int(rows.max()) + 1), slice(left, int(cols.max()) + 1)
+    window = arrays.read_window(image, layout, plane, *read)
+    if window.shape[1:] == (len(rows), len(cols)):
+        return window
+    return window[:, (rows - top)[:, None], cols - left]
+
+
+def _mirrored(window: slice, length: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Which of `length` pixels stands at each place: past the last one they come back, that one twice."""
+    places = np.arange(window.start, window.stop) % (2 * length)
+    pixels: np.ndarray[Any, np.dtype[np.intp]] = np.minimum(places, 2 * length - 1 - places)
+    return pixels
+
+
+def _to_range(scaling: arrays.Scaling, black: float, white: float) -> arrays.Scaling:
+    """The same scaling, but to the network's values for black and white instead of 0 and 1."""
+    gain = scaling.gain / (white - black)
+    return arrays.Scaling(scaling.offset - black * gain, gain)
+
+
+def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """The same items, the next one being made in a second thread while the caller works on this one."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="restonnx-ahead") as second:
+        following: Future[Any] = second.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = second.submit(next, items, end)
+            yield item
+
+
+def _tile_side(meta: Metadata, tile: int | None) -> int:
+    rule = meta.tile
+    if tile is None:
+        per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
+        return tiles.tile_for_budget(
+            rule.preferred,
+            bytes_per_pixel=per_pixel,
+            budget=_total_memory() * MEMORY_SHARE,
+            halo=rule.halo,
+            multiple=rule.multiple,
+        )
+    least = tiles.smallest_tile(rule.halo, rule.multiple)
+    if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < least:
+        raise InputError(f"tile must be an integer of at least {least} pixels for {meta.name}, not {tile!r}")
+    return int(tile)
+
+
+def _total_memory() -> float:
+    """Bytes of the machine; a guess where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return 8e9
+
+
+def _refuse_other_inputs(meta: Metadata) -> None:
+    others = [f"{spec.name} ({spec.role})" for spec in meta.inputs if spec.role not in ("image", "noise")]
+    if others:
+        raise ModelError(f"{meta.name} also needs {', '.join(others)}, which restore() does not give")
+    if meta.domain == "cfa" and meta.channels > 1:
+        raise ModelError(f"{meta.name} restores the packed mosaic of a camera RAW file, not an image array")
+
+
+def _check_arguments(meta: Metadata, strength: Any, seed: int, samples: Any, return_std: bool) -> None:
+    noise.check_seed(seed)
+    if not isinstance(strength, (int, float, np.number)) or not 0 <= strength <= 1:
+        raise InputError(f"strength must be from 0 to 1, not {strength!r}")
+    if strength != 1 and meta.scale > 1:
+        raise InputError(f"strength must be 1, as {meta.name} makes images {meta.scale} times as large")
+    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
+        raise InputError(f"samples must be an integer of at least 1, not {samples!r}")
+    if return_std and samples == 1:
+        raise InputError("return_std needs samples of at least 2, not 1")
+    if samples > 1 and meta.sampler.draws == 0:
+        raise InputError(f"samples must be 1, as {meta.name} draws no noise: all samples would be equal")
+
+
+def _check(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("the run was cancelled")
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+def _scaled(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    rows, cols = window
+    return slice(rows.start * scale, rows.stop * scale), slice(cols.start * scale, cols.stop * scale)

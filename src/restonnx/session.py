@@ -1,0 +1,334 @@
+"""ONNX Runtime: choose a device, make sure that it really runs there, run, cancel, fall back.
+
+ONNX Runtime falls back to the CPU quietly, and lists CUDA as available wherever its wheel was built with it.
+So the libraries are looked for first, and the finished session is asked which provider it uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import io
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from restonnx.errors import Cancelled, DeviceError, InputError, ModelError
+
+if TYPE_CHECKING:
+    from restonnx.model import ModelFile
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
+
+CPU: Provider = "CPUExecutionProvider"
+CUDA: Provider = "CUDAExecutionProvider"
+CUDA_COMMAND = 'pip install "restonnx[cuda]"'
+"""Installs NVIDIA's libraries; the driver alone is the system's."""
+
+POLL_SECONDS = 0.02
+FATAL = 4
+"""Log severity: what fails is raised as one line, and need not stand on stderr as well."""
+
+
+class Cancel(Protocol):
+    """What stops a run: a threading.Event or anything like it."""
+
+    def is_set(self) -> bool: ...
+
+
+class Session:
+    """A model loaded on one device. `run` may be called from several threads."""
+
+    provider: Provider
+    """What really runs."""
+    device: str
+    """"cpu" or "cuda:N"."""
+    fallback: str | None
+    """Why "auto" (or a run that overflowed) went to the CPU; None where nothing was lost."""
+
+    def __init__(self, model: ModelFile, *, device: str = "auto", threads: int | None = None) -> None:
+        """Load the model on "cpu", "cuda", "cuda:N", or on what "auto" finds: the first CUDA device, else the
+        CPU.
+
+        threads: of the CPU; all physical cores by default.
+        Raises InputError for another device or number of threads, DeviceError where the CUDA device asked for
+        cannot run, ModelError where ONNX Runtime refuses the model.
+        """
+        index = _device_index(device)
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        self._model, self._threads = model, threads
+        self._on_cpu: Any = None
+        self.provider, self.device, self.fallback = CPU, "cpu", None
+        if index is not None:
+            problem = cuda_problem(index)
+            if problem is None:
+                self._session, problem = _start_cuda(model, threads, index)
+            if problem is None:
+                self.provider, self.device = CUDA, f"cuda:{index}"
+                return
+            if device != "auto":
+                raise DeviceError(f"cannot run on {device}: {problem}")
+            self.fallback = problem
+        self._session = self._on_cpu = _start(model, threads, [CPU])
+
+    def run(self, feeds: Mapping[str, Array], cancel: Cancel | None = None) -> Array:
+        """One run of the graph: `feeds` by input name, the output `restored` back, finite where `feeds` are.
+
+        Values that are not finite on CUDA are computed once more on the CPU.
+        Raises Cancelled soon after `cancel` is set, DeviceError when memory runs out, ModelError when the
+        graph fails.
+        """
+        restored = self._run(self._session, self.device, feeds, cancel)
+        if np.isfinite(restored).all() or not all(np.isfinite(value).all() for value in feeds.values()):
+            return restored
+        if self.provider == CUDA:
+            self._on_cpu = self._on_cpu or _start(self._model, self._threads, [CPU])
+            restored = self._run(self._on_cpu, "cpu", feeds, cancel)
+            if np.isfinite(restored).all():
+                self.fallback = f"{self.device} gave values that are not finite, so these were computed on the CPU"
+                return restored
+        raise ModelError(f"{self._model.path.name} gives values that are not finite for this image")
+
+    def _run(self, session: Any, device: str, feeds: Mapping[str, Array], cancel: Cancel | None) -> Array:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = FATAL
+        try:
+            with _terminating(options, cancel):
+                restored: Array = session.run(["restored"], dict(feeds), options)[0]
+        except Exception as error:
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("the run was cancelled") from None
+            raise _explained(error, self._model.path.name, device, feeds) from error
+        return restored
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """What `restonnx doctor` says about ONNX Runtime."""
+
+    version: str
+    distributions: tuple[str, ...]
+    """Installed distributions that bring the package `onnxruntime`, such as "onnxruntime-gpu 1.31.1"."""
+    available: tuple[str, ...]
+    """Providers that this build has, usable or not."""
+    cuda_major: int | None
+    """The major version of CUDA that it was built for; None for a build without."""
+    missing: tuple[str, ...]
+    """Shared libraries that CUDA needs and that cannot be loaded; empty for a build without CUDA."""
+    problems: tuple[str, ...]
+    """One line each: what keeps CUDA from running, and distributions that overwrite each other."""
+
+
+def providers() -> RuntimeFacts:
+    """Look at the installed ONNX Runtime and at the libraries that its CUDA provider needs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import onnxruntime
+
+    installed = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    problems = [reason] if (reason := cuda_problem()) else []
+    if len(installed) > 1:
+        problems.insert(0, f"onnxruntime and onnxruntime-gpu overwrite each other; {_reinstall_command()}")
+    return RuntimeFacts(
+        version=onnxruntime.__version__,
+        distributions=tuple(f"{name} {version}" for name, version in installed.items()),
+        available=tuple(onnxruntime.get_available_providers()),
+        cuda_major=_cuda_major(),
+        missing=_missing_libraries(),
+        problems=tuple(problems),
+    )
+
+
+def cuda_problem(index: int = 0) -> str | None:
+    """Why CUDA device `index` cannot run, in one line with the command that mends it; None if nothing speaks
+    against it.
+
+    Nothing of ONNX Runtime's CUDA is touched on a machine without driver or device, so that nothing is logged
+    there.
+    """
+    driver = _driver_name()
+    if driver is None:
+        return f"there is no CUDA on {sys.platform}"
+    if not _loads(driver):
+        return f"{driver} was not found: install the NVIDIA driver, then {CUDA_COMMAND}"
+    count = _device_count(driver)
+    if index >= count:
+        found = "no CUDA device" if count == 0 else f"{count} CUDA device{'s' * (count > 1)}, counted from 0"
+        return f"the NVIDIA driver sees {found}"
+    if _cuda_major() is None:
+        return f"this build of ONNX Runtime has no CUDA; {_reinstall_command()}"
+    if missing := _missing_libraries():
+        return f"{', '.join(missing)} could not be loaded; {CUDA_COMMAND}"
+    return None
+
+
+def _start(model: ModelFile, threads: int | None, chosen: list[Any]) -> Any:
+    """An onnxruntime.InferenceSession on the providers `chosen`, best first."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    options.intra_op_num_threads = threads or _default_threads()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Waiting threads sleep: tiles are long, and the next one is being read meanwhile.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(model.path), options, providers=chosen, enable_fallback=0)
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime refuses {model.path.name}: {_first_line(error)}") from error
+
+
+def _start_cuda(model: ModelFile, threads: int | None, index: int) -> tuple[Any, str | None]:
+    """A session on CUDA, or the reason why there is none."""
+    import onnxruntime
+
+    options: dict[str, Any] = {
+        # Another image has another tile shape, and an exhaustive search would run again for each.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        # TF32 has 10 bits of mantissa: tiles would differ visibly from the whole, and CUDA from the CPU.
+        "use_tf32": "0",
+    }
+    if index:  # naming device 0 makes some releases complain about a missing plugin
+        options["device_id"] = str(index)
+    onnxruntime.set_default_logger_severity(FATAL)
+    try:
+        session = _start(model, threads, [(CUDA, options), CPU])
+    except ModelError as error:
+        return None, str(error)
+    finally:
+        onnxruntime.set_default_logger_severity(3)
+    if session.get_providers()[0] != CUDA:
+        return (
+            None,
+            "ONNX Runtime could not start CUDA, though its libraries are there; see `restonnx doctor`",
+        )
+    return session, None
+
+
+@contextlib.contextmanager
+def _terminating(options: Any, cancel: Cancel | None) -> Iterator[None]:
+    """While inside, a thread ends the run of `options` once `cancel` is set."""
+    if cancel is None:
+        yield
+        return
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(POLL_SECONDS):
+            if cancel.is_set():
+                options.terminate = True
+                return
+
+    watcher = threading.Thread(target=watch, name="restonnx-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _explained(error: Exception, name: str, device: str, feeds: Mapping[str, Array]) -> DeviceError | ModelError:
+    text = str(error)
+    if isinstance(error, MemoryError) or re.search(r"(?i)out of memory|bad_alloc|failed to allocate|BFCArena", text):
+        height, width = feeds["image"].shape[-2:] if "image" in feeds else (0, 0)
+        return DeviceError(f"out of memory on {device} with a tile of {height} x {width} pixels: pass a smaller tile")
+    if device != "cpu" and re.search(r"(?i)cuda|cudnn|cublas", text):
+        return DeviceError(f"{device} failed while running {name}: {_first_line(error)}")
+    return ModelError(f"{name} failed to run: {_first_line(error)}")
+
+
+def _device_index(device: str) -> int | None:
+    """The number of the CUDA device to try; None for the CPU alone."""
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", device) if isinstance(device, str) else None
+    if match is None:
+        raise InputError(f'device must be "auto", "cpu", "cuda" or "cuda:N", not {device!r}')
+    return None if device == "cpu" else int(match[1] or 0)
+
+
+def _default_threads() -> int:
+    """0, which means all physical cores, or the number of cores that this process is bound to."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or 1) else 0
+
+
+def _driver_name() -> str | None:
+    return {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}.get(sys.platform)
+
+
+def _device_count(driver: str) -> int:
+    library = ctypes.CDLL(driver)
+    count = ctypes.c_int(0)
+    if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def _cuda_major() -> int | None:
+    import onnxruntime
+    from onnxruntime.capi import build_and_package_info
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return None
+    match = re.match(r"\d+", getattr(build_and_package_info, "cuda_version", ""))
+    return int(match[0]) if match else None
+
+
+def _missing_libraries() -> tuple[str, ...]:
+    """Names of shared libraries that the CUDA provider cannot do without and that do not load."""
+    driver, major = _driver_name(), _cuda_major()
+    if driver is None or major is None:
+        return ()
+    _preload()
+    if sys.platform == "win32":
+        names = [f"cudart64_{major}.dll", f"cublas64_{major}.dll", f"cublasLt64_{major}.dll", "cudnn64_9.dll"]
+    else:
+        names = [f"libcudart.so.{major}", f"libcublas.so.{major}", f"libcublasLt.so.{major}"]
+        names += ["libcurand.so.10", "libcudnn.so.9"]
+    return tuple(name for name in [driver, *names] if not _loads(name))
+
+
+@functools.cache
+def _preload() -> None:
+    """Load NVIDIA's libraries from their wheels, quietly: `_missing_libraries` says what is not there."""
+    import onnxruntime
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception):
+            onnxruntime.preload_dlls()
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def _reinstall_command() -> str:
+    return f"pip uninstall onnxruntime onnxruntime-gpu, then {CUDA_COMMAND}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

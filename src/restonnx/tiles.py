@@ -1,0 +1,120 @@
+"""A plan of tiles: how to cut an image so that each tile fits in memory and no seam remains.
+
+A tile is read with a halo and only its core is written. Where every core pixel sees at least a receptive
+radius of context, the cores side by side equal the result of the whole image, without blending. All tiles of
+a plan have one shape, so that ONNX Runtime plans its memory once. Lengths are in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from restonnx.errors import InputError
+
+Window = tuple[slice, slice]
+"""Rows and columns."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Two windows in the coordinates of the padded image."""
+
+    rows: slice
+    cols: slice
+    """What is read: inside the image, from a multiple of the plan's `multiple` on, in the plan's shape."""
+    core_rows: slice
+    core_cols: slice
+    """What is kept; the cores of a plan cover every pixel once."""
+
+    def kept(self, height: int, width: int) -> tuple[Window, Window]:
+        """The core without padding, for an image of that size: its place in the image, and in the tile."""
+        rows = slice(self.core_rows.start, min(self.core_rows.stop, height))
+        cols = slice(self.core_cols.start, min(self.core_cols.stop, width))
+        return (rows, cols), (_shifted(rows, self.rows.start), _shifted(cols, self.cols.start))
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """The tiles of an image, row by row from the top left."""
+
+    shape: tuple[int, int]
+    """Height and width of every tile, halo included."""
+    grid: tuple[int, int]
+    """Number of tiles down and across."""
+    tiles: tuple[Tile, ...]
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return iter(self.tiles)
+
+
+def plan(height: int, width: int, *, tile: int | tuple[int, int], halo: int, multiple: int) -> TilePlan:
+    """Cut a padded image of `height` x `width`, both multiples of `multiple`, into tiles of one shape.
+
+    tile: the largest side of a whole tile, halo included, or (height, width) of it; rounded down to a
+    multiple. The sides really used are the smallest with which the same number of tiles covers the image, so
+    that an image a little larger than one tile is not computed twice. Tiles overlap as evenly as multiples
+    allow, each core being at least `halo` away from every border of its tile that is not a border of the
+    image.
+    Raises InputError for a tile that has no room for a core, ValueError for sides that are no multiple.
+    """
+    tall, wide = (tile, tile) if isinstance(tile, int) else tile
+    rows, cores_down = _cut(height, tall, halo, multiple)
+    cols, cores_across = _cut(width, wide, halo, multiple)
+    tiles = tuple(
+        Tile(row, col, core_row, core_col)
+        for row, core_row in zip(rows, cores_down, strict=True)
+        for col, core_col in zip(cols, cores_across, strict=True)
+    )
+    return TilePlan((rows[0].stop, cols[0].stop), (len(rows), len(cols)), tiles)
+
+
+def smallest_tile(halo: int, multiple: int) -> int:
+    """The smallest side of a tile that keeps a core and can be moved by a multiple."""
+    return padded(2 * halo, multiple) + multiple
+
+
+def tile_for_budget(preferred: int, *, bytes_per_pixel: float, budget: float, halo: int, multiple: int) -> int:
+    """The side of a square tile: `preferred`, or less where `bytes_per_pixel` * side^2 would exceed `budget`
+    bytes.
+
+    Never less than the smallest tile; a multiple of `multiple`.
+    """
+    affordable = math.isqrt(max(0, int(budget / bytes_per_pixel)))
+    side = min(preferred, affordable) // multiple * multiple
+    return max(side, smallest_tile(halo, multiple))
+
+
+def padded(length: int, multiple: int) -> int:
+    """`length` rounded up to a multiple."""
+    return -(-length // multiple) * multiple
+
+
+def _cut(length: int, tile: int, halo: int, multiple: int) -> tuple[list[slice], list[slice]]:
+    """The read windows and the cores along one dimension."""
+    if length < 1 or length % multiple:
+        raise ValueError(f"the padded side must be a positive multiple of {multiple}, not {length}")
+    tile = tile // multiple * multiple
+    if tile < smallest_tile(halo, multiple):
+        raise InputError(f"tile must be at least {smallest_tile(halo, multiple)} pixels for this model")
+    if length <= tile:
+        return [slice(0, length)], [slice(0, length)]
+
+    overlap = padded(2 * halo, multiple)
+    count = -(-(length - overlap) // (tile - overlap))
+    tile = padded(-(-(length + (count - 1) * overlap) // count), multiple)
+    # Spread evenly. Rounded down, neighbours stay within tile - overlap of each other: that is a multiple.
+    starts = [i * (length - tile) // (count - 1) // multiple * multiple for i in range(count)]
+    # In the middle of what two neighbours share, both have the most context.
+    middles = [(right + left + tile) // 2 for left, right in pairwise(starts)]
+    cores = [slice(start, stop) for start, stop in pairwise([0, *middles, length])]
+    return [slice(start, start + tile) for start in starts], cores
+
+
+def _shifted(window: slice, by: int) -> slice:
+    return slice(window.start - by, window.stop - by)

@@ -1,0 +1,173 @@
+"""`train`, `evaluate`, `error-curves` and `export` hand their options on, and say what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from restonnx.cli import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+class Recorder:
+    """Stands in for the function behind a command and keeps what it was called with."""
+
+    def __init__(self, result: object = None) -> None:
+        self.result = result
+        self.positional: tuple[Any, ...] = ()
+        self.named: dict[str, Any] = {}
+
+    def __call__(self, *positional: Any, **named: Any) -> object:
+        self.positional, self.named = positional, named
+        return self.result
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are tested without the packages of the extra `train`."""
+    monkeypatch.setattr("restonnx.cli.extras.find_spec", lambda name: ModuleSpec(name, None))
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str, result: object = None) -> Recorder:
+    recorder = Recorder(result)
+    package = module.rpartition(".")[0]
+    if package not in sys.modules:
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    replacement = ModuleType(module)
+    setattr(replacement, name, recorder)
+    monkeypatch.setitem(sys.modules, module, replacement)
+    return recorder
+
+
+def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = stand_in(monkeypatch, "restonnx.training.loop", "train", Path("runs/x/checkpoint.safetensors"))
+    result = run(
+        *("train", "denoise", "--data", "photos", "--out", "runs/x", "--no-resume", "--minutes", 5),
+        *("--set", "training.batch=4", "--set", "training.lr=1e-4", "--from", "old.safetensors"),
+    )
+    assert result.exit_code == 0, result.output
+    assert train.positional == ("denoise",)
+    assert train.named == {
+        "data": Path("photos"),
+        "out": Path("runs/x"),
+        "resume": False,
+        "minutes": 5.0,
+        "overrides": ["training.batch=4", "training.lr=1e-4"],
+        "init": Path("old.safetensors"),
+        "device": "auto",
+    }
+    assert "runs/x/checkpoint.safetensors" in result.stdout
+
+
+def test_train_names_the_runs_folder_after_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = stand_in(monkeypatch, "restonnx.training.loop", "train")
+    run("train", "recipes/mine.toml", "--data", "photos")
+    assert train.named["out"] == Path("runs/mine")
+    assert train.named["resume"] is True
+
+
+def test_a_setting_without_a_value_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = stand_in(monkeypatch, "restonnx.training.loop", "train")
+    result = run("train", "denoise", "--data", "photos", "--set", "training.batch")
+    assert result.exit_code == 2
+    assert "KEY=VALUE" in result.stderr
+    assert train.positional == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("denoise", "mine.onnx", "--data", "photos", "--sigma", 15, 25, 50, "--baselines"),
+        ("--data", "photos", "--baselines", "--sigma", 15, 25, 50, "denoise", "mine.onnx"),
+        (
+            "denoise",
+            "--sigma",
+            15,
+            "--sigma",
+            25,
+            "--sigma",
+            50,
+            "mine.onnx",
+            "--data",
+            "photos",
+            "--baselines",
+        ),
+        ("denoise", "mine.onnx", "--data", "photos", "--baselines"),
+    ],
+)
+def test_evaluate_takes_several_levels_and_models(monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]) -> None:
+    evaluate = stand_in(monkeypatch, "restonnx.training.evaluate", "evaluate")
+    result = run("evaluate", *words)
+    assert result.exit_code == 0, result.output
+    assert evaluate.positional == (["denoise", "mine.onnx"],)
+    assert evaluate.named["sigma"] == [15.0, 25.0, 50.0]
+    assert evaluate.named["data"] == Path("photos")
+    assert evaluate.named["baselines"] is True
+
+
+def test_error_curves_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = stand_in(monkeypatch, "restonnx.training.error_curves", "error_curves")
+    result = run("error-curves", "a.safetensors", "--data", "photos", "--json", "a.json", "--plot", "a.png")
+    assert result.exit_code == 0, result.output
+    assert curves.positional == (Path("a.safetensors"),)
+    assert curves.named == {
+        "data": Path("photos"),
+        "json": Path("a.json"),
+        "plot": Path("a.png"),
+        "overrides": [],
+    }
+
+
+def test_export_hands_its_options_on_and_makes_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "fast.onnx"
+    written = tmp_path / "other.onnx"
+    written.write_bytes(b"0" * 2_500_000)
+    done = SimpleNamespace(errors=(1e-6, 3e-6), path=written, metadata=SimpleNamespace(name="fast"))
+    export = stand_in(monkeypatch, "restonnx.onnx_export.export", "export_checkpoint", done)
+    result = run("export", "a.safetensors", "-o", output, "--steps", 1, "--name", "fast", "--precision", "float32")
+    assert result.exit_code == 0, result.output
+    assert export.positional == (Path("a.safetensors"), output)
+    assert export.named == {"steps": 1, "name": "fast", "precision": "float32"}
+    assert output.parent.is_dir()
+    assert "3.0e-06" in result.stdout
+    assert "2.5 MB" in result.stdout
+
+
+def test_export_keeps_a_file_that_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    export = stand_in(monkeypatch, "restonnx.onnx_export.export", "export_checkpoint")
+    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    result = run("export", "a.safetensors", "-o", tmp_path / "mine.onnx")
+    assert result.exit_code == 1
+    assert "--overwrite" in result.stderr
+    assert export.positional == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "denoise", "--data", "photos"),
+        ("evaluate", "a.safetensors", "--data", "photos"),
+        ("error-curves", "a.safetensors", "--data", "photos"),
+        ("export", "a.safetensors", "-o", "a.onnx"),
+    ],
+)
+def test_without_torch_one_line_gives_the_command_that_adds_it(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def spec(name: str) -> ModuleSpec | None:
+        return None if name == "torch" else importlib.util.find_spec("json")
+
+    monkeypatch.setattr("restonnx.cli.extras.find_spec", spec)
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.stderr == 'error: this command needs torch: pip install "restonnx[train]"\n'

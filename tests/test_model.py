@@ -1,0 +1,388 @@
+"""Model files: metadata that is complete and consistent, and graphs that keep what it promises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+from tiny_model import tiny_metadata, tiny_model
+
+from restonnx.errors import ModelError
+from restonnx.model import METADATA_KEY, Metadata, read
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def changed(folder: Path, change: Change, **options: Any) -> Path:
+    """A tiny model to which `change` was done."""
+    path = tiny_model(folder / "changed.onnx", **options)
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def value_info(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
+    return next(value for value in (*model.graph.input, *model.graph.output) if value.name == name)
+
+
+# --- what is read
+
+
+def test_a_sound_file_gives_its_metadata_inputs_outputs_and_hash(tiny: Path) -> None:
+    model = read(tiny)
+    assert model.path == tiny
+    assert model.metadata == Metadata.model_validate(tiny_metadata())
+    assert [tensor.name for tensor in model.inputs] == ["image", "noise"]
+    assert model.outputs[0].shape == (None, 3, None, None)
+    assert model.size_bytes == tiny.stat().st_size
+    assert model.sha256 == hashlib.sha256(tiny.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"channels": 1}, {"draws": 0}, {"scale": 2}, {"draws": 15, "multiple": 16}, {"domain": "linear_rgb"}],
+)
+def test_every_kind_of_tiny_model_is_sound(options: dict[str, Any], tmp_path: Path) -> None:
+    read(tiny_model(tmp_path / "m.onnx", **options))
+
+
+def test_a_path_may_be_text(tiny: Path) -> None:
+    assert read(str(tiny)) == read(tiny)
+
+
+def test_metadata_survives_the_way_through_json() -> None:
+    metadata = Metadata.model_validate(tiny_metadata(channels=1, domain="display_gray", scale=2))
+    assert json.loads(metadata.to_json())["schema"] == 1
+    assert Metadata.model_validate_json(metadata.to_json()) == metadata
+
+
+def test_metadata_cannot_be_changed(tiny: Path) -> None:
+    with pytest.raises(ValidationError):
+        read(tiny).metadata.name = "other"  # type: ignore[misc]
+
+
+# --- metadata that is refused
+
+
+def test_a_file_of_another_program_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda model: model.ClearField("metadata_props"))
+    message = message_of(path)
+    assert 'made by another program ("restonnx tests")' in message
+    assert "`restonnx export`" in message
+
+
+def test_a_producer_with_control_characters_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.ClearField("metadata_props")
+        model.producer_name = "evil\x1b[2J\nname" + "x" * 500
+
+    message = message_of(changed(tmp_path, change))
+    assert "evil?[2J?name" in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "must be a JSON object"),
+        ("{}", "no schema number"),
+        ('{"schema": 2}', 'schema "2", but this restonnx reads schema 1'),
+        ('{"schema": "1"}', 'schema "1"'),
+        ('{"schema": true}', 'schema "True"'),
+    ],
+)
+def test_metadata_of_an_unknown_form_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.metadata_props[0].value = text
+
+    assert words in message_of(changed(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": None}, '"task"'),
+        ({"name": "Upper Case"}, '"name"'),
+        ({"name": "../escape"}, '"name"'),
+        ({"surprise": 1}, '"surprise"'),
+        ({"domain": "cmyk"}, '"domain"'),
+        ({"precision": "float8"}, '"precision"'),
+        ({"scale": 0}, '"scale"'),
+        ({"channels": "many"}, '"channels"'),
+        ({"channels": 1}, "channels must be 3 for display_rgb, not 1"),
+        ({"range": [1.0, 0.0]}, "range must rise"),
+        ({"range": [0.0]}, '"range'),
+        ({"measured": {"psnr": "high"}}, '"measured.psnr"'),
+        ({"sampler": {"family": "magic"}}, '"sampler.family"'),
+        ({"sampler": {"draws": 1001}}, '"sampler.draws"'),
+        ({"sampler": {"draws": 0}}, "inputs must begin with the roles image (draws is 0)"),
+        ({"sampler": {"steps": 0}}, '"sampler.steps"'),
+        ({"tile": {"mode": "mosaic"}}, '"tile.mode"'),
+        ({"tile": {"multiple": 0}}, '"tile.multiple"'),
+        ({"tile": {"multiple": 128}}, "at least multiple (128)"),
+        ({"tile": {"preferred": 65540}}, '"tile.preferred"'),
+        ({"tile": {"halo": 32}}, "more than twice the halo (32)"),
+        ({"tile": {"halo": -1}}, '"tile.halo"'),
+        ({"inputs": [{"name": "noise", "role": "noise"}]}, "inputs must begin with the roles image, noise"),
+        ({"inputs": [{"name": "x", "role": "image"}, {"name": "y", "role": "noise"}]}, "these very names"),
+        ({"inputs": [{"name": "image", "role": "picture"}]}, '"inputs.0.role"'),
+    ],
+    ids=str,
+)
+def test_wrong_metadata_is_refused_by_the_name_of_the_field(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    message = message_of(tiny_model(tmp_path / "m.onnx", metadata=change))
+    assert "is not valid" in message
+    assert words in message
+
+
+def test_not_a_number_is_no_measured_quality(tmp_path: Path) -> None:
+    assert '"measured.psnr"' in message_of(
+        tiny_model(tmp_path / "m.onnx", metadata={"measured": {"psnr": float("nan")}})
+    )
+
+
+# --- graphs that contradict their metadata
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    value_info(model, "image").name = "picture"
+    model.graph.node[0].input[0] = "picture"
+
+
+def swap_inputs(model: onnx.ModelProto) -> None:
+    first, second = model.graph.input
+    del model.graph.input[:]
+    model.graph.input.extend([second, first])
+
+
+def drop_noise(model: onnx.ModelProto) -> None:
+    del model.graph.input[1]
+
+
+def extra_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [None, 1, None, None]))
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "result"
+
+
+def second_output(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("add_5", TensorProto.FLOAT, None))
+
+
+def retype(name: str, kind: int) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        value_info(model, name).type.tensor_type.elem_type = kind
+
+    return change
+
+
+def reshape(name: str, shape: list[int | str | None] | None) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        new = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        value_info(model, name).CopyFrom(new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (rename_input, 'names the inputs "image", "noise", but the graph takes "picture", "noise"'),
+        (swap_inputs, 'but the graph takes "noise", "image"'),
+        (drop_noise, 'but the graph takes "image"'),
+        (extra_input, 'but the graph takes "image", "noise", "mask"'),
+        (rename_output, 'must have the one output "restored", not "result"'),
+        (second_output, 'must have the one output "restored", not "restored", "add_5"'),
+        (retype("image", TensorProto.DOUBLE), 'the input "image" is float64; it must be float32'),
+        (retype("noise", TensorProto.FLOAT16), 'the input "noise" is float16; it must be float32'),
+        (retype("restored", TensorProto.UINT8), 'the output "restored" is uint8; it must be float32'),
+        (
+            reshape("image", ["n", "h", "w"]),
+            'the input "image" has 3 dimensions; it must have 4 (N, C, H, W)',
+        ),
+        (reshape("image", None), 'the input "image" has no known shape'),
+        (reshape("noise", ["n", 3, "h", "w"]), 'the input "noise" has 4 dimensions; it must have 5'),
+        (reshape("restored", [3, "h", "w"]), 'the output "restored" has 3 dimensions'),
+        (reshape("image", ["n", 4, "h", "w"]), 'the input "image" has 4 channels, but the metadata says 3'),
+        (reshape("image", ["n", "c", "h", "w"]), "has an open number of channels, but the metadata says 3"),
+        (reshape("noise", ["n", 7, 3, "h", "w"]), 'the input "noise" has 7 draws, but the metadata says 2'),
+        (
+            reshape("noise", ["n", 2, 1, "h", "w"]),
+            'the input "noise" has 1 channels, but the metadata says 3',
+        ),
+        (reshape("restored", ["n", 1, "h", "w"]), 'the output "restored" has 1 channels'),
+        (reshape("image", [1, 3, "h", "w"]), "fixed to N = 1; N, H and W must be left open"),
+        (reshape("image", ["n", 3, 64, "w"]), "fixed to H = 64"),
+        (reshape("noise", ["n", 2, 3, "h", 64]), "fixed to W = 64"),
+    ],
+)
+def test_a_graph_that_contradicts_its_metadata_is_refused(change: Change, words: str, tmp_path: Path) -> None:
+    assert words in message_of(changed(tmp_path, change))
+
+
+def test_a_further_input_that_is_not_float32_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input.append(helper.make_tensor_value_info("sigma", TensorProto.INT64, [1]))
+
+    inputs = [*tiny_metadata()["inputs"], {"name": "sigma", "role": "noise_level"}]
+    path = changed(tmp_path, change, metadata={"inputs": inputs})
+    assert 'the input "sigma" is int64; it must be float32' in message_of(path)
+
+
+# --- graphs that are not to be trusted
+
+
+def add_foreign_node(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Shell", [], ["x"], domain="evil.example"))
+
+
+def add_foreign_node_in_a_branch(model: onnx.ModelProto) -> None:
+    inside = helper.make_graph([helper.make_node("Shell", [], ["x"], domain="evil.example")], "then", [], [])
+    model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inside, else_branch=inside))
+
+
+def add_foreign_node_in_a_function(model: onnx.ModelProto) -> None:
+    inside = helper.make_node("Shell", [], ["x"], domain="evil.example")
+    model.functions.append(helper.make_function("f", "Local", [], [], [inside], []))
+
+
+@pytest.mark.parametrize("change", [add_foreign_node, add_foreign_node_in_a_branch, add_foreign_node_in_a_function])
+def test_operators_of_other_domains_are_refused(change: Change, tmp_path: Path) -> None:
+    message = message_of(changed(tmp_path, change))
+    assert 'the operator "Shell" of the domain "evil.example"' in message
+
+
+@pytest.mark.parametrize("domain", ["ai.onnx", "com.microsoft"])
+def test_operators_that_come_with_onnx_runtime_are_allowed(domain: str, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node.append(helper.make_node("Gelu", ["restored"], ["unused"], domain=domain))
+
+    read(changed(tmp_path, change))
+
+
+def test_more_than_four_gibibytes_of_weights_are_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=[2**20, 2**11]))
+
+    message = message_of(changed(tmp_path, change))
+    assert "8.0 GiB of weights; at most 4 GiB" in message
+
+
+def external(location: str | None, *, name: str = "extra") -> Change:
+    """Give the model a tensor of 4 values whose data lies at `location`."""
+
+    def change(model: onnx.ModelProto) -> None:
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+        if location is not None:
+            tensor.external_data.add(key="location", value=location)
+        model.graph.initializer.append(tensor)
+
+    return change
+
+
+def write_weights(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.zeros(4, np.float32).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "sub/weights.bin", "sub/../weights.bin"])
+def test_weights_inside_the_models_folder_are_allowed_and_counted(location: str, tmp_path: Path) -> None:
+    write_weights(tmp_path / "sub" / "weights.bin")
+    weights = write_weights(tmp_path / "weights.bin")
+    path = changed(tmp_path, external(location))
+    model = read(path)
+    assert model.external == ((tmp_path / location).resolve(),)
+    assert model.size_bytes == path.stat().st_size + weights.stat().st_size
+
+
+def test_weights_written_by_the_onnx_package_are_found(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.load(tiny), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert read(path).external == ((tmp_path / "m.data").resolve(),)
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "C:\\Windows\\win.ini", "\\\\server\\share\\x", "C:x"])
+def test_an_absolute_path_of_any_system_is_refused(location: str, tmp_path: Path) -> None:
+    assert "an absolute path" in message_of(changed(tmp_path, external(location)))
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "sub/../../secret.bin", "../model2/secret.bin"])
+def test_weights_outside_the_models_folder_are_refused(location: str, tmp_path: Path) -> None:
+    write_weights(tmp_path / "secret.bin")
+    write_weights(tmp_path / "model2" / "secret.bin")
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    message = message_of(changed(tmp_path / "model", external(location)))
+    assert "outside the model's folder" in message
+
+
+def test_weights_behind_a_link_that_leaves_the_folder_are_refused(tmp_path: Path) -> None:
+    secret = write_weights(tmp_path / "secret.bin")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights.bin").symlink_to(secret)
+    assert "outside the model's folder" in message_of(changed(folder, external("weights.bin")))
+
+
+def test_weights_below_a_linked_folder_that_leaves_are_refused(tmp_path: Path) -> None:
+    write_weights(tmp_path / "elsewhere" / "weights.bin")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "sub").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert "outside the model's folder" in message_of(changed(folder, external("sub/weights.bin")))
+
+
+@pytest.mark.parametrize("location", ["weights.bin", ".", "a\x00b", "x" * 5000])
+def test_weights_that_are_missing_are_refused(location: str, tmp_path: Path) -> None:
+    assert "which is missing" in message_of(changed(tmp_path, external(location)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file name cannot hold * there")
+@pytest.mark.parametrize("location", ["*/_ORT_MEM_ADDR_/*", "*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*"])
+def test_a_memory_address_is_refused_even_where_a_file_of_that_name_exists(location: str, tmp_path: Path) -> None:
+    write_weights(tmp_path / location)
+    assert "a memory address" in message_of(changed(tmp_path, external(location)))
+
+
+@pytest.mark.parametrize("location", [None, ""])
+def test_external_weights_without_a_place_are_refused(location: str | None, tmp_path: Path) -> None:
+    assert "without naming where" in message_of(changed(tmp_path, external(location)))
+
+
+def test_a_tensor_that_only_names_a_place_is_held_for_external(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = numpy_helper.from_array(np.zeros(4, np.float32), "sly")
+        tensor.external_data.add(key="location", value="/etc/passwd")
+        model.graph.initializer.append(tensor)
+
+    assert "an absolute path" in message_of(changed(tmp_path, change))
+
+
+def test_a_second_metadata_entry_cannot_hide_behind_the_first(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.metadata_props.add(key=METADATA_KEY, value="{}")
+
+    assert "no schema number" in message_of(changed(tmp_path, change))

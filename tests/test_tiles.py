@@ -1,0 +1,127 @@
+"""The plan of tiles: cores cover the image, halos are kept, nothing is computed twice without need."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restonnx.errors import InputError
+from restonnx.tiles import padded, plan, smallest_tile, tile_for_budget
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, int]:
+    multiple = draw(st.sampled_from([1, 2, 4, 6, 8, 16]))
+    halo = draw(st.integers(0, 20))
+    return {
+        "height": multiple * draw(st.integers(1, 40)),
+        "width": multiple * draw(st.integers(1, 40)),
+        "tile": smallest_tile(halo, multiple) + draw(st.integers(0, 100)),
+        "halo": halo,
+        "multiple": multiple,
+    }
+
+
+@given(plans())
+def test_the_cores_cover_every_pixel_once(case: dict[str, int]) -> None:
+    covered = np.zeros((case["height"], case["width"]), int)
+    for tile in plan(**case):
+        covered[tile.core_rows, tile.core_cols] += 1
+    assert (covered == 1).all()
+
+
+@given(plans())
+def test_every_core_keeps_the_halo_from_every_border_inside_the_image(case: dict[str, int]) -> None:
+    for tile in plan(**case):
+        for read, core, length in [
+            (tile.rows, tile.core_rows, case["height"]),
+            (tile.cols, tile.core_cols, case["width"]),
+        ]:
+            assert core.start < core.stop
+            assert core.start == 0 or core.start - read.start >= case["halo"]
+            assert core.stop == length or read.stop - core.stop >= case["halo"]
+
+
+@given(plans())
+def test_tiles_have_one_shape_start_at_multiples_and_lie_inside(case: dict[str, int]) -> None:
+    cut = plan(**case)
+    assert len(cut) == cut.grid[0] * cut.grid[1]
+    assert all(side <= max(case["tile"], smallest_tile(case["halo"], case["multiple"])) for side in cut.shape)
+    for tile in cut:
+        assert (tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start) == cut.shape
+        assert tile.rows.start >= 0
+        assert tile.rows.stop <= case["height"]
+        assert tile.cols.start >= 0
+        assert tile.cols.stop <= case["width"]
+        assert tile.rows.start % case["multiple"] == tile.cols.start % case["multiple"] == 0
+    assert cut.tiles[-1].rows.stop == case["height"]
+    assert cut.tiles[-1].cols.stop == case["width"]
+
+
+@given(plans())
+def test_no_smaller_shape_and_no_fewer_tiles_would_do(case: dict[str, int]) -> None:
+    cut = plan(**case)
+    overlap = padded(2 * case["halo"], case["multiple"])
+    largest = case["tile"] // case["multiple"] * case["multiple"]
+    for side, count, length in zip(cut.shape, cut.grid, (case["height"], case["width"]), strict=True):
+        smaller = side - case["multiple"]
+        assert smaller + (count - 1) * (smaller - overlap) < length
+        assert count == 1 or largest + (count - 2) * (largest - overlap) < length
+
+
+def test_an_image_a_little_larger_than_a_tile_is_not_computed_twice() -> None:
+    cut = plan(520, 512, tile=512, halo=32, multiple=8)
+    assert cut.grid == (2, 1)
+    assert cut.shape == (296, 512)
+
+
+def test_an_image_smaller_than_a_tile_is_one_tile_of_its_own_size() -> None:
+    cut = plan(40, 8, tile=512, halo=32, multiple=8)
+    assert cut.shape == (40, 8)
+    assert len(cut) == 1
+
+
+def test_what_is_kept_of_the_tiles_makes_up_the_image_without_its_padding() -> None:
+    image = np.arange(64 * 96).reshape(64, 96)
+    joined = np.full((61, 93), -1)
+    for tile in plan(64, 96, tile=(32, 48), halo=5, multiple=4):
+        place, core = tile.kept(61, 93)
+        joined[place] = image[tile.rows, tile.cols][core]
+    assert (joined == image[:61, :93]).all()
+
+
+@pytest.mark.parametrize(("halo", "multiple", "least"), [(32, 8, 72), (0, 8, 8), (5, 4, 16), (0, 1, 1)])
+def test_a_tile_without_room_for_a_core_is_refused_with_the_least_that_works(
+    halo: int, multiple: int, least: int
+) -> None:
+    length = 100 * multiple
+    assert plan(length, length, tile=least, halo=halo, multiple=multiple).shape == (least, least)
+    with pytest.raises(InputError, match=f"at least {least} pixels"):
+        plan(length, length, tile=least - 1, halo=halo, multiple=multiple)
+
+
+def test_sides_that_are_no_multiple_are_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="multiple of 8"):
+        plan(20, 16, tile=64, halo=0, multiple=8)
+
+
+@given(
+    preferred=st.integers(64, 4096),
+    bytes_per_pixel=st.floats(1, 1e5),
+    budget=st.floats(0, 1e12),
+    halo=st.integers(0, 64),
+    multiple=st.sampled_from([1, 4, 16]),
+)
+def test_the_tile_for_a_budget_fits_or_is_the_smallest(
+    preferred: int, bytes_per_pixel: float, budget: float, halo: int, multiple: int
+) -> None:
+    side = tile_for_budget(preferred, bytes_per_pixel=bytes_per_pixel, budget=budget, halo=halo, multiple=multiple)
+    least = smallest_tile(halo, multiple)
+    assert side % multiple == 0
+    assert side >= least
+    assert side == least or (side <= preferred and side**2 * bytes_per_pixel <= budget * (1 + 1e-9))
+
+
+def test_with_memory_enough_the_preferred_tile_is_taken() -> None:
+    assert tile_for_budget(512, bytes_per_pixel=600, budget=1e12, halo=32, multiple=8) == 512
+    assert tile_for_budget(512, bytes_per_pixel=600, budget=600 * 256**2, halo=32, multiple=8) == 256

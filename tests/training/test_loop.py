@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from restonnx.errors import InputError, ModelError
+from restonnx.training import checkpoint as checkpoints
+from restonnx.training import loop
+from restonnx.training.loop import learning_rate, train
+from restonnx.training.recipe import load
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path)
+
+
+def test_a_stopped_run_that_goes_on_equals_the_run_that_was_never_stopped(
+    recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    whole = train(recipe, data=photographs, out=tmp_path / "whole", quiet=True)
+    stopped = tmp_path / "stopped"
+    for _ in range(100):  # each call stops after its first iteration
+        train(recipe, data=photographs, out=stopped, minutes=0.0, quiet=True)
+        if checkpoints.load(stopped / "checkpoint.safetensors").iteration == 12:
+            break
+    again = weights(stopped / "checkpoint.safetensors")
+    assert again.keys() == weights(whole).keys()
+    for name, value in weights(whole).items():
+        assert torch.equal(again[name], value), name
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_from_its_last_checkpoint(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    out, options = tmp_path / "killed", ["training.iterations=60"]
+    whole = train(recipe, data=photographs, out=tmp_path / "whole", overrides=options, quiet=True)
+    code = (
+        "import sys; from restonnx.training.loop import train;"
+        f"train(sys.argv[1], data=sys.argv[2], out=sys.argv[3], overrides={options!r}, quiet=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, recipe, photographs, out], env=_environment())
+    deadline = time.monotonic() + 60
+    while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = train(recipe, data=photographs, out=out, overrides=options, quiet=True)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_computes_with_the_whole_batch(
+    recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    options = ["training.iterations=100"]
+    alone = train(recipe, data=photographs, out=tmp_path / "alone", overrides=options, quiet=True)
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys\nfrom restonnx.training.loop import train\n"
+        f"train(sys.argv[1], data=sys.argv[2], out=sys.argv[3], overrides={options!r}, quiet=True, device='cpu')\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*launch, script, recipe, photographs, tmp_path / "two"], check=True, env=_environment(), timeout=100
+    )
+    losses = [
+        json.loads((folder / "log.jsonl").read_text())["loss"] for folder in (tmp_path / "alone", tmp_path / "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-6)
+    for name, value in weights(alone).items():
+        other = weights(tmp_path / "two" / "checkpoint.safetensors")[name]
+        torch.testing.assert_close(other, value, rtol=1e-3, atol=2e-5, msg=name)
+
+
+def test_training_lowers_the_loss_and_logs_it(
+    recipe: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 20)
+    options = ["training.iterations=120", "training.lr=3e-3", "degradation.sigma=[50, 50]", "training.ema=0"]
+    train(recipe, data=photographs, out=tmp_path / "run", overrides=options, quiet=True)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == 6
+    assert losses[-1] < 0.7 * losses[0]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_a_run_is_not_continued_with_another_recipe_nor_overwritten(
+    recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    short = ["training.iterations=1"]
+    train(recipe, data=photographs, out=tmp_path, overrides=short, quiet=True)
+    with pytest.raises(InputError, match="another recipe"):
+        train(recipe, data=photographs, out=tmp_path, overrides=[*short, "sampler.kappa=0.2"], quiet=True)
+    with pytest.raises(InputError, match="exists"):
+        train(recipe, data=photographs, out=tmp_path, overrides=short, resume=False, quiet=True)
+
+
+def test_a_model_starts_from_the_weights_of_a_sibling_that_fit(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    options = ["training.iterations=1", "training.lr=1e-12", "training.min_lr=0"]
+    first = train(recipe, data=photographs, out=tmp_path / "first", overrides=options, quiet=True)
+    gray = [*options, "network.channels=1", "about.domain=display_gray", "training.seed=5"]
+    second = train(recipe, data=photographs, out=tmp_path / "second", overrides=gray, init=first, quiet=True)
+    a, b = weights(first), weights(second)
+    name = "ema.encoder.down_blocks.0.0.conv1.weight"
+    torch.testing.assert_close(a[name], b[name])
+    assert a["ema.encoder.conv_in.weight"].shape != b["ema.encoder.conv_in.weight"].shape
+
+
+def test_the_rate_warms_up_and_falls_to_its_minimum(recipe: Path) -> None:
+    settings = load(recipe, ["training.warmup=10"]).training
+    assert learning_rate(settings, 0, 0.0) == pytest.approx(settings.lr / 10)
+    assert learning_rate(settings, 50, 0.0) == pytest.approx(settings.lr)
+    assert learning_rate(settings, 50, 1.0) == pytest.approx(settings.min_lr)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x00" * 64])
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="not a safetensors checkpoint"):
+        checkpoints.load(path)
+
+
+def test_a_folder_without_photographs_is_refused(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image of at least"):
+        train(recipe, data=tmp_path / "empty", out=tmp_path / "run", quiet=True)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,139 @@
+"""Checkpoints: one safetensors file with the recipe inside; no pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from restonnx.errors import InputError, ModelError
+from restonnx.training.networks.backbone import Backbone
+from restonnx.training.recipe import Recipe, parse
+
+NETWORK, EMA, OPTIMIZER = "network.", "ema.", "optimizer."
+RECIPE_KEY = "restonnx.recipe"
+"""Where an exported model keeps the JSON of its recipe, beside its metadata."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run, or with `ema` alone a finished model."""
+
+    recipe: Recipe
+    ema: dict[str, Tensor]
+    """The averaged weights: what is evaluated and exported."""
+    network: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    iteration: int
+    seconds: float
+    """Time trained so far."""
+    parent: str | None = None
+    """SHA-256 of the model that the run started from."""
+
+    def build(self) -> Backbone:
+        """The network with the averaged weights, in evaluation mode."""
+        network = self.recipe.network.build(self.recipe.sampler.steps)
+        network.load_state_dict(self.ema)
+        return network.eval()
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: a kill leaves the previous checkpoint whole."""
+    tensors = {
+        prefix + name: tensor.detach().contiguous().cpu()
+        for prefix, group in (
+            (EMA, checkpoint.ema),
+            (NETWORK, checkpoint.network),
+            (OPTIMIZER, checkpoint.optimizer),
+        )
+        for name, tensor in group.items()
+    }
+    metadata = {
+        "recipe": checkpoint.recipe.model_dump_json(by_alias=True),
+        "iteration": str(checkpoint.iteration),
+        "seconds": repr(checkpoint.seconds),
+        "parent": checkpoint.parent or "",
+    }
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a .safetensors checkpoint, or the averaged weights and the recipe of an exported .onnx model.
+
+    Raises InputError or ModelError in one line if the file is missing or none of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint {path}")
+    if path.suffix == ".onnx":
+        return from_onnx(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a safetensors checkpoint: {error}") from None
+    if "recipe" not in metadata:
+        raise ModelError(f"{path} holds no recipe: it was not written by `restonnx train`")
+    groups: dict[str, dict[str, Tensor]] = {EMA: {}, NETWORK: {}, OPTIMIZER: {}}
+    for name, tensor in tensors.items():
+        prefix = name.partition(".")[0] + "."
+        groups[prefix][name[len(prefix) :]] = tensor
+    return Checkpoint(
+        parse(json.loads(metadata["recipe"]), str(path)),
+        groups[EMA],
+        groups[NETWORK],
+        groups[OPTIMIZER],
+        int(metadata["iteration"]),
+        float(metadata["seconds"]),
+        metadata["parent"] or None,
+    )
+
+
+def from_onnx(path: Path) -> Checkpoint:
+    """The checkpoint inside a model that `restonnx export` wrote, to go on from; its own SHA-256 becomes the parent."""
+    import onnx
+    from onnx import numpy_helper
+
+    from restonnx.model import read
+
+    file = read(path)
+    model = onnx.load(path)
+    recipes = [entry.value for entry in model.metadata_props if entry.key == RECIPE_KEY]
+    if not recipes:
+        raise ModelError(
+            f"{path} holds no recipe, so it cannot be trained further: it was not written by `restonnx export`"
+        )
+    recipe = parse(json.loads(recipes[0]), str(path))
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    network = recipe.network.build(recipe.sampler.steps)
+    missing = [name for name in network.state_dict() if name not in stored]
+    if missing:
+        raise ModelError(f"{path} lacks the weight {missing[0]!r} that its recipe names")
+    weights = {
+        name: torch.from_numpy(numpy_helper.to_array(stored[name]).astype("float32")).clone()
+        for name in network.state_dict()
+    }
+    return Checkpoint(recipe, weights, {}, {}, 0, 0.0, file.sha256)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as flat named tensors: "<parameter's index>.<key>"."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": torch.as_tensor(value) for i, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,271 @@
+"""The training loop: plain PyTorch, one process or `torchrun`, and a kill costs at most a few minutes.
+
+Every random choice is a function of (seed, iteration), so a resumed run is the run that was not interrupted, and N
+processes compute the same loss as one with the whole batch: each makes the whole batch and trains on its share.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from restonnx.errors import InputError
+from restonnx.training import checkpoint as checkpoints
+from restonnx.training.checkpoint import Checkpoint
+from restonnx.training.data import Crops, load_clean
+from restonnx.training.objectives.resshift import ResShiftObjective
+from restonnx.training.recipe import Recipe, TrainingSection, load
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+LOG_EVERY = 100
+
+
+def train(
+    recipe: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    resume: bool = True,
+    minutes: float | None = None,
+    overrides: Sequence[str] = (),
+    init: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Train a recipe and return the checkpoint's path.
+
+    recipe: a .toml file or a shipped recipe's name.  data: a folder of clean photographs.  out: the run's folder.
+    minutes: stop after so much time; the run can be resumed.  init: start from this checkpoint's averaged weights.
+    """
+    settings = load(recipe, overrides)
+    out = Path(out)
+    path = out / CHECKPOINT
+    with _process_group(device) as place:
+        run = _Run(settings, place)
+        if path.exists():
+            if not resume:
+                raise InputError(f"{path} exists: resume it, or give another --out")
+            run.restore(checkpoints.load(path), path)
+        elif init is not None:
+            run.start_from(checkpoints.load(init))
+        size = settings.training.patch
+        images = load_clean(Path(data), channels=settings.network.channels, smallest=size)
+        crops = Crops(images, size, settings.training.seed)
+        out.mkdir(parents=True, exist_ok=True)
+        _loop(run, crops, out, minutes, quiet)
+    return path
+
+
+@dataclass(frozen=True)
+class _Place:
+    """This process's device and its part in the group."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+
+class _Run:
+    """All that a checkpoint holds, alive."""
+
+    def __init__(self, recipe: Recipe, place: _Place) -> None:
+        self.recipe, self.place = recipe, place
+        settings = recipe.training
+        if settings.batch % place.world:
+            raise InputError(f"training.batch {settings.batch} cannot be shared by {place.world} processes")
+        torch.manual_seed(settings.seed)
+        self.network = recipe.network.build(recipe.sampler.steps).to(place.device)
+        if place.device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.schedule = recipe.sampler.schedule()
+        objective = ResShiftObjective(self.network, self.schedule, recipe.objective, recipe.sampler.reading())
+        self.objective: nn.Module = DistributedDataParallel(objective) if place.world > 1 else objective
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.iteration, self.seconds = 0, 0.0
+        self.parent: str | None = None
+
+    def restore(self, saved: Checkpoint, path: Path) -> None:
+        if saved.recipe.model_dump(exclude={"training"}) != self.recipe.model_dump(exclude={"training"}):
+            raise InputError(
+                f"{path} was trained with another recipe: give another --out, or the recipe it was begun with"
+            )
+        self.network.load_state_dict(saved.network)
+        checkpoints.restore_optimizer(self.optimizer, saved.optimizer)
+        self.ema = {name: value.to(self.place.device) for name, value in saved.ema.items()}
+        self.iteration, self.seconds, self.parent = saved.iteration, saved.seconds, saved.parent
+
+    def start_from(self, saved: Checkpoint) -> None:
+        """Take over every weight that fits by name and shape, so that a model can start from a sibling's."""
+        own = self.network.state_dict()
+        fitting = {name: value for name, value in saved.ema.items() if name in own and own[name].shape == value.shape}
+        if not fitting:
+            raise InputError("the model to start from shares no weights with this recipe's network")
+        self.network.load_state_dict(own | fitting)
+        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.parent = saved.parent
+
+    def snapshot(self) -> Checkpoint:
+        return Checkpoint(
+            self.recipe,
+            self.ema,
+            self.network.state_dict(),
+            checkpoints.optimizer_tensors(self.optimizer),
+            self.iteration,
+            self.seconds,
+            self.parent,
+        )
+
+    def progress(self) -> float:
+        settings = self.recipe.training
+        done = (
+            self.iteration / settings.iterations
+            if settings.iterations
+            else self.seconds / (60 * (settings.minutes or 1))
+        )
+        return min(done, 1.0)
+
+    def step(self, crops: Crops) -> Tensor:
+        """One iteration on this process's share of the batch; returns its loss."""
+        settings, place = self.recipe.training, self.place
+        progress = self.progress()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.iteration, progress)
+        clean, degraded, noise, draws = self._batch(crops)
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=_bf16(settings, place.device)):
+            loss: Tensor = self.objective(clean, degraded, noise, draws, progress)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimizer.step()
+        self._average(settings.ema)
+        self.iteration += 1
+        return loss.detach()
+
+    def _batch(self, crops: Crops) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        settings, place = self.recipe.training, self.place
+        generator = torch.Generator(place.device).manual_seed(settings.seed * 1_000_003 + self.iteration)
+        clean = crops.batch(self.iteration, settings.batch).to(place.device)
+        clean, degraded = self.recipe.degradation.degrade(clean, generator)
+        noise = torch.randn(self.schedule.steps, *clean.shape, device=place.device, generator=generator)
+        draws = torch.rand(settings.batch + 2, device=place.device, generator=generator)
+        share = slice(place.rank, None, place.world)
+        shared = torch.cat([draws[:-2][share], draws[-2:]])
+        return clean[share], degraded[share], noise[:, share], shared
+
+    def _average(self, decay: float) -> None:
+        weight = 1 - min(decay, (1 + self.iteration) / (10 + self.iteration))
+        state = self.network.state_dict()
+        torch._foreach_lerp_(list(self.ema.values()), [state[name] for name in self.ema], weight)
+
+
+def learning_rate(settings: TrainingSection, iteration: int, progress: float) -> float:
+    """Linear warm-up, then a cosine from lr to min_lr over the run's progress in [0, 1]."""
+    cosine = settings.min_lr + (settings.lr - settings.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+    return cosine * min(1.0, (iteration + 1) / max(settings.warmup, 1))
+
+
+def _loop(run: _Run, crops: Crops, out: Path, minutes: float | None, quiet: bool) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.utils.tensorboard import SummaryWriter
+
+    settings, leader = run.recipe.training, run.place.rank == 0
+    path = out / CHECKPOINT
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=quiet or not leader) as bar:
+        board = SummaryWriter(str(out / "tensorboard")) if leader else None
+        task = bar.add_task(run.recipe.name, total=1000)
+        started = last_saved = time.monotonic()
+        before = run.seconds
+        losses: list[Tensor] = []
+        while run.progress() < 1:
+            losses.append(run.step(crops))
+            run.seconds = before + time.monotonic() - started
+            if settings.minutes:
+                run.seconds = _shared_clock(run.seconds, run.place)
+            if run.iteration % LOG_EVERY == 0:
+                loss = _mean(torch.stack(losses).mean(), run.place)
+                losses.clear()
+                if board:
+                    rate = learning_rate(settings, run.iteration, run.progress())
+                    _log(out / LOG, board, run, loss, rate)
+                bar.update(task, completed=1000 * run.progress(), description=f"{run.recipe.name} loss {loss:.5f}")
+            if leader and time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
+                checkpoints.save(path, run.snapshot())
+                last_saved = time.monotonic()
+            if _agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place):
+                break
+        if leader:
+            checkpoints.save(path, run.snapshot())
+        if board:
+            board.close()
+
+
+def _log(path: Path, board: object, run: _Run, loss: float, rate: float) -> None:
+    entry = {"iteration": run.iteration, "seconds": round(run.seconds, 1), "loss": round(loss, 6), "lr": rate}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    board.add_scalar("loss", loss, run.iteration)  # type: ignore[attr-defined]
+    board.add_scalar("learning rate", rate, run.iteration)  # type: ignore[attr-defined]
+
+
+def _bf16(settings: TrainingSection, device: torch.device) -> bool:
+    return settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+
+
+@contextmanager
+def _process_group(device: str) -> Iterator[_Place]:
+    """This process's place: alone, or one of `torchrun`'s."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device == "auto":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    if world == 1:
+        yield _Place(torch.device(device))
+        return
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield _Place(torch.device(device), rank, world)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _mean(value: Tensor, place: _Place) -> float:
+    if place.world > 1:
+        distributed.all_reduce(value)
+        value = value / place.world
+    return float(value)
+
+
+def _shared_clock(seconds: float, place: _Place) -> float:
+    """Every process follows the first one's clock, or their learning rates would drift apart."""
+    if place.world == 1:
+        return seconds
+    clock = torch.tensor(seconds, dtype=torch.float64, device=place.device)
+    distributed.broadcast(clock, 0)
+    return float(clock)
+
+
+def _agreed(stop: bool, place: _Place) -> bool:
+    """Whether any process wants to stop: they must all leave the loop at the same iteration."""
+    if place.world == 1:
+        return stop
+    flag = torch.tensor(float(stop), device=place.device)
+    distributed.all_reduce(flag)
+    return bool(flag > 0)

@@ -1,0 +1,1 @@
+"""Networks that the samplers call at every step."""

@@ -1,0 +1,1 @@
+"""What a network is asked to be good at."""
