@@ -1,5 +1,6 @@
 """What restore() refuses, how models are loaded, and how tiles are read ahead."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,9 @@ import numpy as np
 import pytest
 from tiny_model import tiny_metadata, tiny_model
 
-import restonnx.restore as restoring
 from restonnx.errors import InputError, ModelError
 from restonnx.model import Metadata, ModelFile
-from restonnx.restore import Restorer, load_model, restore
+from restonnx.restore import Restorer, _ahead, _refuse_other_inputs, load_model, restore
 from restonnx.session import CPU
 
 
@@ -79,7 +79,7 @@ def test_a_model_that_needs_other_inputs_is_refused() -> None:
     plain = tiny_metadata()
     plain["inputs"].append({"name": "sigma", "role": "noise_level"})
     with pytest.raises(ModelError, match=r"tiny also needs sigma \(noise_level\)"):
-        restoring._refuse_other_inputs(Metadata.model_validate(plain))
+        _refuse_other_inputs(Metadata.model_validate(plain))
 
 
 def test_restore_takes_a_path_a_string_or_a_loaded_model(tiny: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_restorer_says_what_it_runs(tiny: Path) -> None:
 
 
 def test_the_tile_shrinks_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restoring, "_total_memory", lambda: 4 * 800 * 40**2)
+    monkeypatch.setattr(sys.modules["restonnx.restore"], "_total_memory", lambda: 4 * 800 * 40**2)
     assert Restorer(tiny, device="cpu").tile == 40
 
 
@@ -110,7 +110,7 @@ def test_reading_ahead_keeps_order_and_is_one_item_ahead() -> None:
             made.append(number)
             yield number
 
-    for number in restoring._ahead(items()):
+    for number in _ahead(items()):
         time.sleep(0.01)
         assert made[-1] == min(number + 1, 4)
 
@@ -120,7 +120,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller() -> None:
         yield 1
         raise InputError("no second item")
 
-    ahead = restoring._ahead(items())
+    ahead = _ahead(items())
     assert next(ahead) == 1
     with pytest.raises(InputError, match="no second item"):
         next(ahead)

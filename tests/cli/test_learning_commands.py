@@ -156,7 +156,6 @@ def test_export_keeps_a_file_that_exists(monkeypatch: pytest.MonkeyPatch, tmp_pa
     "words",
     [
         ("train", "denoise", "--data", "photos"),
-        ("evaluate", "a.safetensors", "--data", "photos"),
         ("error-curves", "a.safetensors", "--data", "photos"),
         ("export", "a.safetensors", "-o", "a.onnx"),
     ],

@@ -35,7 +35,7 @@ def icc() -> bytes:
 def exif() -> bytes:
     """Make, model, orientation, exposure, an opaque note and a place, as a TIFF stream."""
     tags = Image.Exif()
-    tags[271], tags[272], tags[274], tags[315] = "Maker", "Model 7", 6, "Ansel Ångström"
+    tags[271], tags[272], tags[274], tags[315] = "Maker", "Model 7", 6, "Ansel Ångström".encode()
     tags.get_ifd(0x8769).update({0x829A: 0.01, 0x9003: "2024:05:06 07:08:09", 0x9286: b"ASCII\0\0\0note"})
     tags.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 30.5)})
     return tags.tobytes().removeprefix(b"Exif\0\0")

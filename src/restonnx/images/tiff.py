@@ -57,7 +57,7 @@ def read(path: Path) -> Picture:
     with tifffile.TiffFile(path) as tiff:
         series = _only_series(tiff, path)
         page = series.keyframe
-        pixels, axes = _pixels(series, path), str(series.axes)
+        pixels, axes = _pixels(series, path), _each_once(series.axes)
         if page.photometric.name == "PALETTE":
             pixels, axes = _from_palette(pixels, page.colormap), f"{axes}S"
         inverted = page.photometric.name == "MINISWHITE" and pixels.dtype.kind == "u"
@@ -119,9 +119,13 @@ def _only_series(tiff: Any, path: Path) -> Any:
     whole = [
         s for s in tiff.series if not s.keyframe.is_reduced and s.name.lower() not in ("label", "macro", "thumbnail")
     ]
-    if len(whole) != 1:
+    if not whole:
+        raise ValueError("it holds no image")
+    if len(whole) > 1:
         raise InputError(f"{path} holds {len(whole)} images of their own; save each as a file first")
     series, page = whole[0], whole[0].keyframe
+    if tiff.is_ome and any(frame is None for frame in series.pages):
+        raise InputError(f"{path} lists pages that are missing or in other files; put its OME files side by side")
     if page.photometric.name in ("CFA", "LINEAR_RAW"):
         raise InputError(f"{path} is camera raw and not a developed image; develop it first")
     if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "YCBCR"):
@@ -142,6 +146,14 @@ def _pixels(series: Any, path: Path) -> Pixels:
             return mapped
     pixels: Pixels = series.asarray()
     return pixels
+
+
+def _each_once(axes: str) -> str:
+    """Files without axes have several called Q: all but the last get letters of their own."""
+    unused = [letter for letter in "PRIVEALHMTZ" if letter not in axes]
+    while axes.count("Q") > 1:
+        axes = axes.replace("Q", unused.pop(0), 1)
+    return axes
 
 
 def _from_palette(indices: Pixels, palette: Any) -> Pixels:

@@ -64,7 +64,7 @@ def read_exif(path: Path) -> bytes | None:
         found.load_from_fp(file)
         for code in CAMERA_TAGS:
             if code in found and not (code == 274 and found[code] == 1):
-                exif[code] = found[code]
+                exif[code] = _exact(found[code])
         for code in (EXIF_IFD, GPS_IFD):
             values = _directory(found, code)
             if values:
@@ -87,7 +87,7 @@ def exif_tags(exif: bytes | None, taken: set[int]) -> list[tuple[int, int, int, 
         if kind == 3:
             tags.append((code, kind, 1, int(values[code]), True))
         else:
-            text = str(values[code]).encode() + b"\0"
+            text = str(values[code]).encode("latin-1", "replace") + b"\0"
             tags.append((code, kind, len(text), text, True))
     return tags
 
@@ -166,16 +166,24 @@ def _loaded(exif: bytes) -> Any:
     from PIL import Image
 
     values = Image.Exif()
-    values.load(exif)
+    try:
+        values.load(exif)
+    except (SyntaxError, struct.error):  # the pixels are worth more than a broken note about them
+        return Image.Exif()
     return values
 
 
 def _directory(exif: Any, code: int) -> dict[int, Any]:
     """The entries of a directory of `PIL.Image.Exif`, with the one that may hang below it."""
-    values = dict(exif.get_ifd(code))
+    values = {tag: _exact(value) for tag, value in exif.get_ifd(code).items()}
     if INTEROP_IFD in values:
         values[INTEROP_IFD] = dict(exif.get_ifd(INTEROP_IFD))
     return values
+
+
+def _exact(value: Any) -> Any:
+    """Text as the bytes it was read from, where Pillow would write question marks: it reads Latin-1, writes ASCII."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
 
 
 def _serialised(values: dict[int, Any], code: int, header: Header, offset: int) -> bytes:

@@ -1,0 +1,95 @@
+"""The models inside the package: sound, described, and as good as their cards say where that can be tried here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restonnx import Restorer, library, load_model
+from restonnx.images import read
+from restonnx.library import ModelEntry
+from restonnx.training.evaluate import noisy, psnr_ssim
+
+SHIPPED = [pytest.param(entry, id=entry.name) for entry in library.models() if entry.shipped]
+MEBIBYTE = 2**20
+
+
+def demo(name: str) -> np.ndarray:
+    with as_file(files("restonnx") / "zoo" / f"demo_{name}.png") as path:
+        return read(path).pixels
+
+
+def image_for(entry: ModelEntry) -> np.ndarray:
+    """The demo's noisy photograph in [0, 1], of as many channels as the model has."""
+    image = demo("noisy").astype(np.float32) / 255
+    return image if entry.metadata.channels == 3 else image.mean(axis=2)
+
+
+def with_halo(entry: ModelEntry, halo: int, side: int) -> Restorer:
+    file = load_model(entry.path)
+    tile = file.metadata.tile.model_copy(update={"halo": halo, "preferred": max(2 * halo + 8, 64)})
+    return Restorer(replace(file, metadata=file.metadata.model_copy(update={"tile": tile})), device="cpu", tile=side)
+
+
+def test_there_is_a_default_model() -> None:
+    assert "denoise" in [param.values[0].name for param in SHIPPED]
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+def test_a_shipped_model_is_sound_and_small(entry: ModelEntry) -> None:
+    assert entry.problem == ""
+    assert library.verify(entry.name)
+    assert entry.path.stat().st_size < 4 * MEBIBYTE
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+def test_a_card_says_what_a_model_is_for_and_what_not(entry: ModelEntry) -> None:
+    for heading in ("# ", "## Use", "## Not for", "## Data and licences", "## Quality", "## Training"):
+        assert heading in entry.card, heading
+    for source in entry.metadata.training_data:
+        assert source.licence in entry.card
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+@pytest.mark.parametrize("side", [160, 240])
+def test_tiles_leave_no_seam_with_the_shipped_halo(entry: ModelEntry, side: int) -> None:
+    image, halo = image_for(entry), entry.metadata.tile.halo
+    whole = with_halo(entry, halo, 4096)(image)
+    tiled = with_halo(entry, halo, max(side, 2 * halo + 16))(image)
+    scale = np.ptp(image) if image.ndim == 2 else 1.0
+    assert np.abs(tiled - whole).max() < 0.25 / 255 * scale
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+def test_tiles_equal_the_whole_image_with_the_exact_halo(entry: ModelEntry) -> None:
+    exact = entry.metadata.tile.halo_exact
+    image = np.concatenate([image_for(entry)] * 2, axis=1)[:64]
+    whole = with_halo(entry, exact, 4096)(image)
+    tiled = with_halo(entry, exact, 2 * exact + 64)(image)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+def test_the_number_of_threads_changes_nothing_but_rounding(entry: ModelEntry) -> None:
+    image = image_for(entry)[:128, :128]
+    one, two = (Restorer(entry.path, device="cpu", threads=threads)(image) for threads in (1, 2))
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("entry", SHIPPED)
+@pytest.mark.parametrize("sigma", [15, 50])
+def test_a_shipped_denoiser_brings_a_noisy_photograph_nearer_to_the_clean_one(entry: ModelEntry, sigma: float) -> None:
+    clean = demo("clean").astype(np.float32) / 255
+    clean = clean if entry.metadata.channels == 3 else clean.mean(axis=2)
+    degraded = noisy(clean, sigma, 0)
+    restored = Restorer(entry.path, device="cpu")(degraded)
+    assert psnr_ssim(restored, clean)[0] > psnr_ssim(degraded, clean)[0] + 5
+
+
+def test_every_model_in_the_folder_is_tested_here() -> None:
+    folder = Path(library.SHIPPED)
+    assert {path.stem for path in folder.glob("*.onnx")} == {param.values[0].name for param in SHIPPED}
