@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_model import tiny_model
+
+settings.register_profile("restonnx", deadline=None)  # a busy machine is no failure
+settings.load_profile("restonnx")
 
 
 @pytest.fixture(scope="session")
