@@ -49,7 +49,7 @@ def main() -> None:
     if options.variant:
         one(options)
         return
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
 
     def run(name: str) -> dict[str, Any]:
         command = [sys.executable, __file__, *sys.argv[1:], "--variant", name]

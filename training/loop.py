@@ -20,6 +20,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from restonnx import library
 from restonnx.errors import InputError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
@@ -47,7 +48,8 @@ def train(
     """Train a recipe and return the checkpoint's path.
 
     recipe: a .toml file or a shipped recipe's name.  data: a folder of clean photographs.  out: the run's folder.
-    minutes: stop after so much time; the run can be resumed.  init: start from this checkpoint's averaged weights.
+    minutes: stop after so much time; the run can be resumed.  init: start from the weights of this checkpoint or
+    .onnx model, given as a file or by its name in the library.
     """
     settings = load(recipe, overrides)
     out = Path(out)
@@ -59,7 +61,7 @@ def train(
                 raise InputError(f"{path} exists: resume it, or give another --out")
             run.restore(checkpoints.load(path), path)
         elif init is not None:
-            run.start_from(checkpoints.load(init))
+            run.start_from(checkpoints.load(init if Path(init).exists() else library.find(init).path))
         size = settings.training.patch
         images = load_clean(Path(data), channels=settings.network.channels, smallest=size)
         crops = Crops(images, size, settings.training.seed)
