@@ -15,8 +15,6 @@ RESUME = typer.Option("--resume/--no-resume", help="Go on from the checkpoint in
 MINUTES = typer.Option(min=0, help="Stop after this time; the run can go on later.", show_default="no limit")
 SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 FROM = typer.Option("--from", metavar="MODEL", help="Start from this checkpoint or model.", show_default=False)
-    "--from", metavar="FILE", help="Start from a checkpoint or a model, by file or name.", show_default=False
-)
 DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 
 
