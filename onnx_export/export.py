@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from restonnx.errors import InputError, ModelError
-from restonnx.model import METADATA_KEY, InputSpec, Metadata, SamplerSpec, TileSpec
+from restonnx.model import METADATA_KEY, InputSpec, Metadata, SamplerSpec, TileSpec, read
 from restonnx.onnx_export.halo import receptive_radius, sufficient_halo
 from restonnx.onnx_export.precision import round_to_half, store_as_half
 from restonnx.onnx_export.unroll import Unrolled
@@ -61,6 +61,9 @@ def export_checkpoint(
     """
     saved = checkpoints.load(checkpoint)
     sampler = saved.recipe.sampler
+    if Path(checkpoint).suffix == ".onnx":  # one that was cut stays so
+        given = read(checkpoint).metadata
+        steps, name = steps or given.sampler.steps, name or given.name
     if steps is not None and not 1 <= steps <= sampler.steps:
         raise InputError(f"the chain has {sampler.steps} steps, so steps must lie in 1..{sampler.steps}, not {steps}")
     if precision not in ("float16", "float32"):
@@ -87,8 +90,12 @@ def export_checkpoint(
         raise ModelError(f"the graph differs from torch by {max(errors):.1e}, more than {LIMIT:.0e}: not written")
     out = Path(out)
     temporary = out.with_name(out.name + ".part")
-    temporary.write_bytes(model.SerializeToString())
-    os.replace(temporary, out)
+    try:
+        temporary.write_bytes(model.SerializeToString())
+        os.replace(temporary, out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return Export(out, metadata, errors)
 
 

@@ -34,12 +34,15 @@ class Checkpoint:
     seconds: float
     """Time trained so far."""
     parent: str | None = None
-    """SHA-256 of the model that the run started from."""
+    """SHA-256 of the file that the run started from."""
 
     def build(self) -> Backbone:
         """The network with the averaged weights, in evaluation mode."""
         network = self.recipe.network.build(self.recipe.sampler.steps)
-        network.load_state_dict(self.ema)
+        try:
+            network.load_state_dict(self.ema)
+        except RuntimeError as error:
+            raise ModelError(f"the weights do not fit the recipe: {' '.join(str(error).split())}") from None
         return network.eval()
 
 
@@ -84,22 +87,21 @@ def load(path: str | Path) -> Checkpoint:
     if "recipe" not in metadata:
         raise ModelError(f"{path} holds no recipe: it was not written by `restonnx train`")
     groups: dict[str, dict[str, Tensor]] = {EMA: {}, NETWORK: {}, OPTIMIZER: {}}
-    for name, tensor in tensors.items():
-        prefix = name.partition(".")[0] + "."
-        groups[prefix][name[len(prefix) :]] = tensor
-    return Checkpoint(
-        parse(json.loads(metadata["recipe"]), str(path)),
-        groups[EMA],
-        groups[NETWORK],
-        groups[OPTIMIZER],
-        int(metadata["iteration"]),
-        float(metadata["seconds"]),
-        metadata["parent"] or None,
-    )
+    try:
+        for name, tensor in tensors.items():
+            prefix = name.partition(".")[0] + "."
+            groups[prefix][name[len(prefix) :]] = tensor
+        content = json.loads(metadata["recipe"])
+        iteration, seconds = int(metadata["iteration"]), float(metadata["seconds"])
+        parent = metadata["parent"] or None
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path} is damaged or of another version: {error}") from None
+    recipe = parse(content, str(path))
+    return Checkpoint(recipe, groups[EMA], groups[NETWORK], groups[OPTIMIZER], iteration, seconds, parent)
 
 
 def from_onnx(path: Path) -> Checkpoint:
-    """The checkpoint inside a model that `restonnx export` wrote, to go on from; its own SHA-256 becomes the parent."""
+    """The checkpoint inside a model that `restonnx export` wrote: recipe and averaged weights."""
     import onnx
     from onnx import numpy_helper
 
@@ -122,7 +124,7 @@ def from_onnx(path: Path) -> Checkpoint:
         name: torch.from_numpy(numpy_helper.to_array(stored[name]).astype("float32")).clone()
         for name in network.state_dict()
     }
-    return Checkpoint(recipe, weights, {}, {}, 0, 0.0, file.sha256)
+    return Checkpoint(recipe, weights, {}, {}, 0, 0.0, file.metadata.parent)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -137,3 +139,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         index, key = name.split(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for (
+        parameter,
+        values,
+    ) in optimizer.state.items():  # in the memory layout of the parameters, which it was saved without
+        for key, value in values.items():
+            if value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter).copy_(value)

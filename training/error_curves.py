@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from restonnx.diffusion import resshift
+from restonnx.errors import InputError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import load_clean
 from restonnx.training.machine import facts
@@ -56,6 +57,8 @@ def error_curves(
     saved = checkpoints.load(checkpoint)
     content = saved.recipe.model_dump(mode="json", by_alias=True)
     for override in overrides:
+        if not override.startswith("degradation."):
+            raise InputError(f"only the degradation can be changed for a measurement, not {override!r}")
         set_value(content, override)
     recipe = parse(content)
     network, schedule = saved.build(), recipe.sampler.schedule()

@@ -56,25 +56,22 @@ def evaluate(
     every: use only every so-manieth image.  json: write the scores and the machine's facts there.
     Prints a table and returns the scores; grey models see luma.
     """
-    paths = sorted(p for p in Path(data).rglob("*") if p.suffix.lower() in SUFFIXES)[::every]
+    paths = list(enumerate(sorted(p for p in Path(data).rglob("*") if p.suffix.lower() in SUFFIXES)))[::every]
     if not paths:
         raise InputError(f"no images in {data}")
     scores = []
-    channels = {3}
+    channels = set()
     for model in models:
         restorer = Restorer(model)
         channels.add(restorer.metadata.channels)
-        clean = [_clean(path, restorer.metadata.channels) for path in paths]
+        clean = [(index, _clean(path, restorer.metadata.channels)) for index, path in paths]
         for level in sigma:
             scores.append(_score(restorer.metadata.name, _blind(restorer), clean, Path(data).name, level))
-    if baselines:
-        clean = [_clean(path, min(channels)) for path in paths]
-        for name, method in (
-            ("noisy input", lambda x, _: x),
-            ("non-local means", _nlm),
-            ("wavelets", _wavelets),
-        ):
-            scores += [_score(name, method, clean, Path(data).name, level) for level in sigma]
+    for count in sorted(channels) if baselines else ():
+        clean = [(index, _clean(path, count)) for index, path in paths]
+        for name, method in (("noisy input", _unchanged), ("non-local means", _nlm), ("wavelets", _wavelets)):
+            named = name if channels == {3} else f"{name}, {count} channel{'s' * (count > 1)}"
+            scores += [_score(named, method, clean, Path(data).name, level) for level in sigma]
     _print(scores)
     if json is not None:
         report = {"protocol": __doc__, "machine": facts(), "scores": [asdict(score) for score in scores]}
@@ -105,9 +102,9 @@ def psnr_ssim(restored: Floats, clean: Floats) -> tuple[float, float]:
     return float(peak_signal_noise_ratio(clean, restored, data_range=1.0)), float(ssim)
 
 
-def _score(name: str, method: Method, images: Sequence[Floats], data: str, sigma: float) -> Score:
+def _score(name: str, method: Method, images: Sequence[tuple[int, Floats]], data: str, sigma: float) -> Score:
     quality, seconds, pixels = [], 0.0, 0
-    for index, clean in enumerate(images):
+    for index, clean in images:
         degraded = noisy(clean, sigma, index)
         started = time.perf_counter()
         restored = method(degraded, sigma)
@@ -128,6 +125,10 @@ def _score(name: str, method: Method, images: Sequence[Floats], data: str, sigma
 
 def _blind(restorer: Restorer) -> Method:
     return lambda image, sigma: restorer(image)
+
+
+def _unchanged(image: Floats, sigma: float) -> Floats:
+    return image
 
 
 def _nlm(image: Floats, sigma: float) -> Floats:
@@ -155,7 +156,8 @@ def _wavelets(image: Floats, sigma: float) -> Floats:
 
 def _clean(path: Path, channels: int) -> Floats:
     pixels = read(path).pixels
-    image = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
+    image = pixels.astype(np.float32) / np.float32(white)
     if channels == 3 and image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
     if channels == 1 and image.ndim == 3:

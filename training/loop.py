@@ -6,6 +6,7 @@ processes compute the same loss as one with the whole batch: each makes the whol
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from restonnx import library
-from restonnx.errors import InputError
+from restonnx.errors import DeviceError, InputError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
@@ -31,6 +32,10 @@ from restonnx.training.recipe import Recipe, TrainingSection, load
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 LOG_EVERY = 100
+LEAST_SHARE = 0.5
+"""Of a network's weights, that a model to start from must bring."""
+LENGTH = {"iterations", "minutes", "checkpoint_minutes"}
+"""What of a recipe's training may change when a run goes on."""
 
 
 def train(
@@ -61,7 +66,7 @@ def train(
                 raise InputError(f"{path} exists: resume it, or give another --out")
             run.restore(checkpoints.load(path), path)
         elif init is not None:
-            run.start_from(checkpoints.load(init if Path(init).exists() else library.find(init).path))
+            run.start_from(Path(init) if Path(init).exists() else library.find(init).path)
         size = settings.training.patch
         images = load_clean(Path(data), channels=settings.network.channels, smallest=size)
         crops = Crops(images, size, settings.training.seed)
@@ -105,24 +110,28 @@ class _Run:
         self.parent: str | None = None
 
     def restore(self, saved: Checkpoint, path: Path) -> None:
-        if saved.recipe.model_dump(exclude={"training"}) != self.recipe.model_dump(exclude={"training"}):
+        if _identity(saved.recipe) != _identity(self.recipe):
             raise InputError(
                 f"{path} was trained with another recipe: give another --out, or the recipe it was begun with"
             )
         self.network.load_state_dict(saved.network)
         checkpoints.restore_optimizer(self.optimizer, saved.optimizer)
-        self.ema = {name: value.to(self.place.device) for name, value in saved.ema.items()}
+        for name, value in saved.ema.items():  # copied, so that they keep the memory layout of the network
+            self.ema[name].copy_(value)
         self.iteration, self.seconds, self.parent = saved.iteration, saved.seconds, saved.parent
 
-    def start_from(self, saved: Checkpoint) -> None:
+    def start_from(self, path: Path) -> None:
         """Take over every weight that fits by name and shape, so that a model can start from a sibling's."""
-        own = self.network.state_dict()
+        saved, own = checkpoints.load(path), self.network.state_dict()
         fitting = {name: value for name, value in saved.ema.items() if name in own and own[name].shape == value.shape}
-        if not fitting:
-            raise InputError("the model to start from shares no weights with this recipe's network")
+        share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
+        if share < LEAST_SHARE:
+            raise InputError(f"only {share:.0%} of the weights fit those of {path}: start from a more similar network")
         self.network.load_state_dict(own | fitting)
-        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.parent = saved.parent
+        for name, value in self.network.state_dict().items():
+            self.ema[name].copy_(value)
+        with path.open("rb") as file:
+            self.parent = hashlib.file_digest(file, "sha256").hexdigest()
 
     def snapshot(self) -> Checkpoint:
         return Checkpoint(
@@ -137,12 +146,10 @@ class _Run:
 
     def progress(self) -> float:
         settings = self.recipe.training
-        done = (
-            self.iteration / settings.iterations
-            if settings.iterations
-            else self.seconds / (60 * (settings.minutes or 1))
-        )
-        return min(done, 1.0)
+        if settings.iterations is not None:
+            return min(self.iteration / settings.iterations, 1.0)
+        assert settings.minutes is not None
+        return min(self.seconds / (60 * settings.minutes), 1.0)
 
     def step(self, crops: Crops) -> Tensor:
         """One iteration on this process's share of the batch; returns its loss."""
@@ -185,47 +192,74 @@ def learning_rate(settings: TrainingSection, iteration: int, progress: float) ->
 
 
 def _loop(run: _Run, crops: Crops, out: Path, minutes: float | None, quiet: bool) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from torch.utils.tensorboard import SummaryWriter
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     settings, leader = run.recipe.training, run.place.rank == 0
-    path = out / CHECKPOINT
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=quiet or not leader) as bar:
-        board = SummaryWriter(str(out / "tensorboard")) if leader else None
-        task = bar.add_task(run.recipe.name, total=1000)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=quiet or not leader) as bar, _Log(out, run) as log:
+        task = bar.add_task(run.recipe.name, total=1.0)
         started = last_saved = time.monotonic()
         before = run.seconds
         losses: list[Tensor] = []
-        while run.progress() < 1:
+        stop = False
+        while run.progress() < 1 and not stop:
             losses.append(run.step(crops))
             run.seconds = before + time.monotonic() - started
             if settings.minutes:
                 run.seconds = _shared_clock(run.seconds, run.place)
-            if run.iteration % LOG_EVERY == 0:
-                loss = _mean(torch.stack(losses).mean(), run.place)
+            stop = _agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place)
+            if run.iteration % LOG_EVERY == 0 or run.progress() >= 1 or stop:
+                loss = log.add(torch.stack(losses).mean())
                 losses.clear()
-                if board:
-                    rate = learning_rate(settings, run.iteration, run.progress())
-                    _log(out / LOG, board, run, loss, rate)
-                bar.update(task, completed=1000 * run.progress(), description=f"{run.recipe.name} loss {loss:.5f}")
+                described = f"{run.recipe.name}: iteration {run.iteration}, loss {loss:.5f}"
+                bar.update(task, completed=run.progress(), description=described)
             if leader and time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
-                checkpoints.save(path, run.snapshot())
+                checkpoints.save(out / CHECKPOINT, run.snapshot())
                 last_saved = time.monotonic()
-            if _agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place):
-                break
         if leader:
-            checkpoints.save(path, run.snapshot())
-        if board:
-            board.close()
+            checkpoints.save(out / CHECKPOINT, run.snapshot())
 
 
-def _log(path: Path, board: object, run: _Run, loss: float, rate: float) -> None:
-    entry = {"iteration": run.iteration, "seconds": round(run.seconds, 1), "loss": round(loss, 6), "lr": rate}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-    board.add_scalar("loss", loss, run.iteration)  # type: ignore[attr-defined]
-    board.add_scalar("learning rate", rate, run.iteration)  # type: ignore[attr-defined]
+class _Log:
+    """The loss over time, as lines of JSON and for TensorBoard; what a killed run wrote too far is taken back."""
+
+    def __init__(self, out: Path, run: _Run) -> None:
+        self.path, self.run, self.board = out / LOG, run, None
+        if run.place.rank > 0:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if json.loads(line)["iteration"] <= run.iteration]
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=run.iteration)
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board:
+            self.board.close()
+
+    def add(self, loss: Tensor) -> float:
+        """Note the loss, the mean over all processes; a run that has diverged ends here, its checkpoint untouched."""
+        run = self.run
+        mean = _mean(loss, run.place)
+        if not math.isfinite(mean):
+            raise RestonnxError(f"the loss is {mean} at iteration {run.iteration}: lower training.lr and resume")
+        if self.board:
+            rate = learning_rate(run.recipe.training, run.iteration, run.progress())
+            entry = {"iteration": run.iteration, "seconds": round(run.seconds, 1), "loss": round(mean, 6), "lr": rate}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.board.add_scalar("loss", mean, run.iteration)
+            self.board.add_scalar("learning rate", rate, run.iteration)
+        return mean
+
+
+def _identity(recipe: Recipe) -> dict[str, object]:
+    """What makes a run the same run."""
+    return recipe.model_dump(exclude={"about": True, "training": LENGTH})
 
 
 def _bf16(settings: TrainingSection, device: torch.device) -> bool:
@@ -237,7 +271,14 @@ def _process_group(device: str) -> Iterator[_Place]:
     """This process's place: alone, or one of `torchrun`'s."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise DeviceError(f"torch {torch.__version__} finds no CUDA device: train with --device cpu")
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
     if world == 1:
         yield _Place(torch.device(device))
         return

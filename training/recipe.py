@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule, exponential
@@ -30,9 +30,9 @@ class Section(BaseModel):
 class NetworkSection(Section):
     kind: Literal["backbone"] = "backbone"
     channels: Literal[1, 3] = 3
-    widths: tuple[int, ...] = (32, 64, 128)
-    down: tuple[int, ...] = (1, 1, 3)
-    up: tuple[int, ...] = (1, 1)
+    widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    down: tuple[NonNegativeInt, ...] = (1, 1, 3)
+    up: tuple[NonNegativeInt, ...] = (1, 1)
     head_blocks: int = Field(1, ge=0, le=16)
 
     @model_validator(mode="after")
@@ -49,11 +49,17 @@ class SamplerSection(Section):
     family: Literal["resshift"] = "resshift"
     steps: int = Field(4, ge=1, le=1000)
     kappa: float = Field(0.1, gt=0)
+    """Standard deviation of the noise that the chain starts with, black being 0 and white 1."""
     min_noise_level: float = Field(0.01, gt=0)
     etas_end: float = Field(0.99, gt=0, le=1)
     power: float = Field(0.3, gt=0)
     normalize: Literal["latent", "pixel", "none"] = "latent"
     parameterisation: Literal["xstart", "residual", "epsilon", "epsilon_scale"] = "xstart"
+
+    @model_validator(mode="after")
+    def _makes_a_schedule(self) -> SamplerSection:
+        self.schedule()
+        return self
 
     def schedule(self) -> ShiftSchedule:
         return exponential(
@@ -73,8 +79,9 @@ class TrainingSection(Section):
     minutes: float | None = Field(None, gt=0)
     """Instead of iterations: the learning rate follows the clock, and a resumed run is equal only in kind."""
     batch: int = Field(8, ge=1)
-    """Over all processes together."""
+    """Samples per iteration, over all processes together."""
     patch: int = Field(64, ge=16)
+    """Side of a sample in pixels; well above the network's reach, or it never learns to use context."""
     lr: float = Field(1e-3, gt=0)
     min_lr: float = Field(1e-6, ge=0)
     warmup: int = Field(200, ge=0)
@@ -85,7 +92,7 @@ class TrainingSection(Section):
     """Largest norm of the gradient."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on a GPU, float32 on a CPU."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     checkpoint_minutes: float = Field(3.0, gt=0)
 
     @model_validator(mode="after")
@@ -114,6 +121,13 @@ class Recipe(Section):
     degradation: Denoise
     objective: Annotated[DataConsistent | ForwardNoised, Field(discriminator="kind")]
     training: TrainingSection
+
+    @model_validator(mode="after")
+    def _crops_divide(self) -> Recipe:
+        multiple = max(2 ** len(self.network.widths), 16 if self.degradation.jpeg_share else 1)
+        if self.training.patch % multiple:
+            raise ValueError(f"training.patch must be a multiple of {multiple} here, not {self.training.patch}")
+        return self
 
     def hash(self) -> str:
         """SHA-256 of the recipe's content, whatever its layout on disk."""
@@ -155,6 +169,8 @@ def set_value(content: dict[str, Any], text: str) -> None:
     *sections, last = key.strip().split(".")
     for section in sections:
         content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"{section!r} in {text!r} is a value, not a section")
     try:
         content[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -83,6 +83,7 @@ def test_every_schedule_quantity_equals_the_authors(options: dict[str, Any], exp
         "input_divisor_latent": schedule.input_divisor("latent"),
         "input_divisor_pixel": schedule.input_divisor("pixel"),
     }
+    assert expected
     assert expected.keys() <= found.keys()
     for name, value in expected.items():
         rtol = 2e-7 if name.startswith("input_divisor") else 1e-12  # those two are float32 in the vectors

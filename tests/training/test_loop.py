@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from restonnx.errors import InputError, ModelError
+from restonnx.errors import InputError, ModelError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training import loop
 from restonnx.training.loop import learning_rate, train
@@ -52,6 +52,7 @@ def test_a_killed_process_goes_on_from_its_last_checkpoint(recipe: Path, photogr
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert checkpoints.load(out / "checkpoint.safetensors").iteration < 60
     resumed = train(recipe, data=photographs, out=out, overrides=options, quiet=True)
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0, msg=name)
@@ -102,6 +103,29 @@ def test_a_run_is_not_continued_with_another_recipe_nor_overwritten(
         train(recipe, data=photographs, out=tmp_path, overrides=[*short, "sampler.kappa=0.2"], quiet=True)
     with pytest.raises(InputError, match="exists"):
         train(recipe, data=photographs, out=tmp_path, overrides=short, resume=False, quiet=True)
+
+
+def test_a_network_too_unlike_is_no_start(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    options = ["training.iterations=1"]
+    first = train(recipe, data=photographs, out=tmp_path / "first", overrides=options, quiet=True)
+    other = [*options, "network.widths=[24, 32]"]
+    with pytest.raises(InputError, match="of the weights fit"):
+        train(recipe, data=photographs, out=tmp_path / "second", overrides=other, init=first, quiet=True)
+
+
+def test_the_log_of_a_killed_run_has_every_iteration_once(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    run = [json.dumps({"iteration": n, "seconds": 1.0, "loss": 1.0, "lr": 1.0}) for n in (0, 500)]
+    (tmp_path / "log.jsonl").write_text("\n".join(run))
+    train(recipe, data=photographs, out=tmp_path, quiet=True)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [0, 12]
+
+
+def test_a_diverged_run_stops_and_leaves_its_checkpoint(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    options = ["training.checkpoint_minutes=9"]
+    with pytest.raises(RestonnxError, match="the loss is nan"):
+        train(recipe, data=photographs, out=tmp_path, overrides=["training.lr=1e30", *options], quiet=True)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_a_model_starts_from_the_weights_of_a_sibling_that_fit(recipe: Path, photographs: Path, tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(
         "network.down=[1]",
         "objective.kind=nonsense",
         "objective.loss=l3",
+        "training.patch=50",
+        "training.seed=-1",
+        "sampler.min_noise_level=1.5",
+        "degradation.sigma=[60, 0]",
+        "network.widths=[0, 16]",
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_its_section(recipe: Path, override: str) -> None:

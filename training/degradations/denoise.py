@@ -6,10 +6,10 @@ drawn as Gaussian noise of that variance.  All of it is blind: the network is no
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
 from restonnx.training.degradations.jpeg import jpeg
@@ -32,6 +32,15 @@ class Denoise(BaseModel):
     jpeg_quality: tuple[float, float] = (20.0, 95.0)
     contrast: tuple[float, float] = (1.0, 1.0)
     """Each clean sample is scaled about a random level by a factor between the two, drawn on a log scale."""
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Self:
+        lowest = {"sigma": 0.0, "jpeg_quality": 1.0, "contrast": 1e-3}
+        for name, least in lowest.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high:
+                raise ValueError(f"{name} must rise from at least {least:g}, not from {low:g} to {high:g}")
+        return self
 
     def degrade(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """clean (N, C, H, W) in [0, 1] -> (clean, degraded); both may differ from the input, neither is clipped."""

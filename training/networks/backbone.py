@@ -42,7 +42,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, t: Any = None) -> Tensor:
         hidden = self.conv1(x)
         if self.step_bias is not None:
-            hidden = hidden + _row(self.step_bias, t)
+            hidden = hidden + _row(self.step_bias, t).to(hidden.dtype)  # bf16 stays bf16
         return x + self.conv2(F.relu(hidden))
 
 
@@ -86,7 +86,8 @@ class Head(nn.Module):
             self.conv_out.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x_t: Tensor, features: Tensor, t: Any) -> Tensor:
-        x = self.conv_in(x_t) + _row(self.step_bias, t) + features
+        x = self.conv_in(x_t)
+        x = x + _row(self.step_bias, t).to(x.dtype) + features
         for block in self.blocks:
             x = block(x, t)
         return F.pixel_shuffle(self.conv_out(F.relu(x)), 2)

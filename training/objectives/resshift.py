@@ -51,8 +51,7 @@ class ResShiftObjective(nn.Module):
         t = (draws * self.schedule.steps).long()
         x_t = resshift.forward(clean, degraded, noise, self.schedule, t)
         scaled = resshift.scale_input(x_t, self.schedule, t, self.reading.normalize)
-        timesteps = torch.as_tensor(self.schedule.timesteps, device=t.device)[t]
-        output = self.network.step(scaled, degraded, features, timesteps)
+        output = self.network.step(scaled, degraded, features, resshift.at_index(self.schedule, t))
         kind = self.reading.parameterisation
         wanted = resshift.target(clean, degraded, noise, self.schedule, t, kind)
         if self.config.loss == "l2":

@@ -112,7 +112,7 @@ def exponential(
     if steps < 1:
         raise ValueError(f"a sampler needs at least one step, got {steps}")
     first = min(min_noise_level / kappa, min_noise_level)
-    position = (np.arange(steps) / max(steps - 1, 1)) ** power if steps > 1 else np.ones(1)
+    position = (np.arange(steps) / (steps - 1)) ** power if steps > 1 else np.ones(1)
     return ShiftSchedule(first * (etas_end / first) ** position, kappa, np.arange(steps))
 
 
