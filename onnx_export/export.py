@@ -31,7 +31,7 @@ LIMIT = 1e-4
 """Largest difference from torch with which a graph is kept."""
 SIZES = ((1, 64, 64), (2, 96, 128), (1, 256, 192))
 """N, H, W at which it is compared, as multiples of 64 because every backbone divides them."""
-PREFERRED_TILE = 1024
+PREFERRED_TILE = 1280
 
 
 @dataclass(frozen=True)
