@@ -111,7 +111,7 @@ class Metadata(_Part):
     authors: tuple[str, ...]
     training_data: tuple[DataSource, ...]
     recipe: str
-    """Name of the training recipe; `recipe_hash` is the SHA-256 of its text."""
+    """Name of the training recipe; `recipe_hash` is the SHA-256 of its content."""
     recipe_hash: str
     network: dict[str, JsonValue]
     """Kind and options, enough for training to build the network again."""

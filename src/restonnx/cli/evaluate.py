@@ -1,4 +1,4 @@
-"""`restonnx evaluate`: measures models on a folder of clean images. Checkpoints need torch."""
+"""`restonnx evaluate`: measures models on a folder of clean images."""
 
 from itertools import takewhile
 from pathlib import Path

@@ -23,7 +23,7 @@ class ShiftSchedule:
     """
 
     sqrt_etas: Vector
-    """(T,), rising, in (0, 1): the square roots of the shift towards the degraded image."""
+    """(T,), rising, in (0, 1]: the square roots of the shift towards the degraded image."""
     kappa: float
     """Standard deviation of the noise where the shift is complete, in the units of the image."""
     timesteps: NDArray[np.int64]
