@@ -1,6 +1,6 @@
 """The training loop: plain PyTorch, one process or `torchrun`, and a kill costs at most a few minutes.
 
-Every random choice is a function of (seed, iteration), so a resumed run is the run that was not interrupted (on the CPU,
+Every random choice is a function of (seed, iteration). So a resumed run is the run that was not interrupted (on a CPU,
 and with its length given in iterations), and N processes compute the same loss as one with the whole batch: each makes
 the whole batch and trains on its share.
 """
