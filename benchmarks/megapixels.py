@@ -2,8 +2,8 @@
 
     python benchmarks/megapixels.py denoise
 
-The whole path is timed: reading the array, tiles, noise, the graph, writing uint8.  `graph` is the time inside ONNX
-Runtime alone; `memory` is the peak of the process, and what of it the input and output arrays need.
+The whole path is timed: reading the array, tiles, noise, the graph, writing uint8.  One run a size. `graph` is
+the time inside ONNX Runtime alone, halo included; memory is the peak of the process.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the steps of a chain cost and what they are worth: the same checkpoint cut to 1, 2 and all its steps.
+"""What the steps of a chain cost and what they are worth: the same checkpoint cut to 1, 2, ... all its steps.
 
     python benchmarks/steps.py denoise --test CLEAN_IMAGES
 

@@ -139,10 +139,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         index, key = name.split(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for (
-        parameter,
-        values,
-    ) in optimizer.state.items():  # in the memory layout of the parameters, which it was saved without
+    # Saved without the memory layout of the parameters, which the fused operations want.
+    for parameter, values in optimizer.state.items():
         for key, value in values.items():
             if value.shape == parameter.shape:
                 values[key] = torch.empty_like(parameter).copy_(value)
