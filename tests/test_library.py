@@ -280,7 +280,16 @@ def test_a_shipped_model_without_a_checksum_is_refused(keep_file: bool, shipped:
 
 
 @pytest.mark.parametrize(
-    "options", [{"channels": 1}, {"draws": 0}, {"scale": 2}, {"multiple": 48, "preferred": 100}], ids=str
+    "options",
+    [
+        {"channels": 1},
+        {"draws": 0},
+        {"scale": 2},
+        {"multiple": 48, "preferred": 100},
+        {"noise_channels": 4, "noise_stride": 4},
+        {"extra": ("noise_level", "mask", "kernel", "reference")},
+    ],
+    ids=str,
 )
 def test_every_kind_of_model_can_be_verified_by_its_path(options: dict[str, Any], tmp_path: Path) -> None:
     assert "sha256" in library.verify(tiny_model(tmp_path / "m.onnx", **options))

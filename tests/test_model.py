@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
-from tiny_model import tiny_metadata, tiny_model
+from tiny_model import EXTRA, tiny_metadata, tiny_model
 
 from restonnx.errors import ModelError
 from restonnx.model import METADATA_KEY, Metadata, read
@@ -59,7 +59,16 @@ def test_a_sound_file_gives_its_metadata_inputs_outputs_and_hash(tiny: Path) -> 
 
 @pytest.mark.parametrize(
     "options",
-    [{"channels": 1}, {"draws": 0}, {"scale": 2}, {"draws": 15, "multiple": 16}, {"domain": "linear_rgb"}],
+    [
+        {"channels": 1},
+        {"draws": 0},
+        {"scale": 2},
+        {"draws": 15, "multiple": 16},
+        {"domain": "linear_rgb"},
+        {"extra": EXTRA},
+        {"noise_channels": 4, "noise_stride": 4},
+        {"whole": True},
+    ],
 )
 def test_every_kind_of_tiny_model_is_sound(options: dict[str, Any], tmp_path: Path) -> None:
     read(tiny_model(tmp_path / "m.onnx", **options))
@@ -147,6 +156,16 @@ def test_metadata_of_an_unknown_form_is_refused(text: str, words: str, tmp_path:
         ({"inputs": [{"name": "noise", "role": "noise"}]}, "inputs must begin with the roles image, noise"),
         ({"inputs": [{"name": "x", "role": "image"}, {"name": "y", "role": "noise"}]}, "these very names"),
         ({"inputs": [{"name": "image", "role": "picture"}]}, '"inputs.0.role"'),
+        (
+            {"inputs": [*tiny_metadata()["inputs"], *({"name": n, "role": "mask"} for n in "ab")]},
+            "inputs must have different roles",
+        ),
+        ({"sampler": {"noise_channels": 0}}, '"sampler.noise_channels"'),
+        ({"sampler": {"noise_stride": 0}}, '"sampler.noise_stride"'),
+        (
+            {"sampler": {"noise_stride": 8}},
+            "tile.multiple (4) times scale (1) must be a multiple of sampler.noise_stride (8)",
+        ),
     ],
     ids=str,
 )
@@ -160,6 +179,22 @@ def test_not_a_number_is_no_measured_quality(tmp_path: Path) -> None:
     assert '"measured.psnr"' in message_of(
         tiny_model(tmp_path / "m.onnx", metadata={"measured": {"psnr": float("nan")}})
     )
+
+
+def test_noise_has_the_size_and_channels_of_the_result_unless_the_sampler_says_otherwise() -> None:
+    plain = tiny_metadata(scale=2)
+    metadata = Metadata.model_validate(plain)
+    assert metadata.noise_channels == 3
+    assert metadata.noise_window(slice(4, 16), slice(0, 8)) == (slice(8, 32), slice(0, 16))
+    plain["sampler"] |= {"noise_channels": 5, "noise_stride": 8}
+    metadata = Metadata.model_validate(plain)
+    assert metadata.noise_channels == 5
+    assert metadata.noise_window(slice(4, 16), slice(0, 8)) == (slice(1, 4), slice(0, 2))
+
+
+def test_metadata_without_the_newer_fields_is_read() -> None:
+    assert "noise_stride" not in tiny_metadata()["sampler"]
+    assert Metadata.model_validate(tiny_metadata()).sampler.noise_stride == 1
 
 
 # --- graphs that contradict their metadata
@@ -241,6 +276,37 @@ def reshape(name: str, shape: list[int | str | None] | None) -> Change:
 )
 def test_a_graph_that_contradicts_its_metadata_is_refused(change: Change, words: str, tmp_path: Path) -> None:
     assert words in message_of(changed(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("role", "shape", "words"),
+    [
+        ("noise_level", ["n"], 'the input "x_noise_level" has 1 dimensions; it must have 4 (N, C, H, W)'),
+        ("noise_level", ["n", 3, 1, 1], "has 3 channels, but a noise_level has 1"),
+        ("noise_level", ["n", 1, "h", "w"], "has an open number of rows, but a noise_level has 1"),
+        ("noise_level", [1, 1, 1, 1], "is fixed to N = 1; N must be left open"),
+        ("mask", ["n", 3, "h", "w"], 'the input "x_mask" has 3 channels, but a mask has 1'),
+        ("mask", ["n", 1, 64, "w"], "is fixed to H = 64; N, H and W must be left open"),
+        ("kernel", ["h", "w"], 'the input "x_kernel" has 2 dimensions; it must have 4'),
+        ("kernel", ["n", 1, 25, 25], "is fixed to H = 25"),
+        ("reference", ["n", 1, "h", "w"], 'the input "x_reference" has 1 channels, but the metadata says 3'),
+    ],
+)
+def test_a_further_input_of_another_form_is_refused(
+    role: str, shape: list[int | str | None], words: str, tmp_path: Path
+) -> None:
+    assert words in message_of(changed(tmp_path, reshape(f"x_{role}", shape), extra=EXTRA))
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "words"),
+    [(3, "h", 'the input "noise" has 3 channels, but the metadata says 4'), (4, 16, "is fixed to H = 16")],
+)
+def test_noise_of_a_latent_model_must_have_the_channels_of_its_metadata(
+    channels: int, height: int | str, words: str, tmp_path: Path
+) -> None:
+    change = reshape("noise", ["n", 2, channels, height, "w"])
+    assert words in message_of(changed(tmp_path, change, noise_channels=4, noise_stride=4))
 
 
 def test_a_further_input_that_is_not_float32_is_refused(tmp_path: Path) -> None:

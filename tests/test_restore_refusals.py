@@ -11,7 +11,7 @@ from tiny_model import tiny_metadata, tiny_model
 
 from restonnx.errors import InputError, ModelError
 from restonnx.model import Metadata, ModelFile
-from restonnx.restore import Restorer, _ahead, _refuse_other_inputs, load_model, restore
+from restonnx.restore import Restorer, _ahead, _refuse_other_models, load_model, restore
 from restonnx.session import CPU
 
 
@@ -67,19 +67,11 @@ def test_a_blend_of_two_sizes_is_refused(tmp_path: Path) -> None:
         restorer(colors(20, 20), strength=0.5)
 
 
-def test_a_model_that_must_see_the_whole_is_not_cut(tmp_path: Path) -> None:
-    restorer = Restorer(tiny_model(tmp_path, metadata={"tile": {"mode": "overlap"}}), device="cpu")
-    assert restorer(colors(64, 64)).shape == (64, 64, 3)
-    with pytest.raises(InputError, match="whole images of at most 64 x 64 pixels, not 64 x 65: pass tile=68"):
-        restorer(colors(64, 65))
-    assert Restorer(restorer.model, device="cpu", tile=68)(colors(64, 65)).shape == (64, 65, 3)
-
-
-def test_a_model_that_needs_other_inputs_is_refused() -> None:
-    plain = tiny_metadata()
-    plain["inputs"].append({"name": "sigma", "role": "noise_level"})
-    with pytest.raises(ModelError, match=r"tiny also needs sigma \(noise_level\)"):
-        _refuse_other_inputs(Metadata.model_validate(plain))
+def test_a_model_with_an_input_that_restore_does_not_give_is_refused() -> None:
+    plain = tiny_metadata(extra=("mask",))
+    plain["inputs"].append({"name": "how_much", "role": "strength"})
+    with pytest.raises(ModelError, match=r"tiny also needs how_much \(strength\), which restore\(\) does not give"):
+        _refuse_other_models(Metadata.model_validate(plain))
 
 
 def test_restore_takes_a_path_a_string_or_a_loaded_model(tiny: Path) -> None:

@@ -22,17 +22,17 @@ def plans(draw: st.DrawFn) -> dict[str, int]:
     }
 
 
-@given(plans())
-def test_the_cores_cover_every_pixel_once(case: dict[str, int]) -> None:
+@given(plans(), st.booleans())
+def test_the_cores_cover_every_pixel_once(case: dict[str, int], shrink: bool) -> None:
     covered = np.zeros((case["height"], case["width"]), int)
-    for tile in plan(**case):
+    for tile in plan(**case, shrink=shrink):
         covered[tile.core_rows, tile.core_cols] += 1
     assert (covered == 1).all()
 
 
-@given(plans())
-def test_every_core_keeps_the_halo_from_every_border_inside_the_image(case: dict[str, int]) -> None:
-    for tile in plan(**case):
+@given(plans(), st.booleans())
+def test_every_core_keeps_the_halo_from_every_border_inside_the_image(case: dict[str, int], shrink: bool) -> None:
+    for tile in plan(**case, shrink=shrink):
         for read, core, length in [
             (tile.rows, tile.core_rows, case["height"]),
             (tile.cols, tile.core_cols, case["width"]),
@@ -81,13 +81,12 @@ def test_an_image_smaller_than_a_tile_is_one_tile_of_its_own_size() -> None:
     assert len(cut) == 1
 
 
-def test_what_is_kept_of_the_tiles_makes_up_the_image_without_its_padding() -> None:
-    image = np.arange(64 * 96).reshape(64, 96)
-    joined = np.full((61, 93), -1)
-    for tile in plan(64, 96, tile=(32, 48), halo=5, multiple=4):
-        place, core = tile.kept(61, 93)
-        joined[place] = image[tile.rows, tile.cols][core]
-    assert (joined == image[:61, :93]).all()
+@given(plans())
+def test_tiles_that_are_not_shrunk_have_the_side_that_was_asked_for(case: dict[str, int]) -> None:
+    cut, shrunk = plan(**case, shrink=False), plan(**case)
+    side = case["tile"] // case["multiple"] * case["multiple"]
+    assert cut.shape == (min(side, case["height"]), min(side, case["width"]))
+    assert cut.grid == shrunk.grid
 
 
 @pytest.mark.parametrize(("halo", "multiple", "least"), [(32, 8, 72), (0, 8, 8), (5, 4, 16), (0, 1, 1)])

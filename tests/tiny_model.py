@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import onnx
 
 WIDTH_OF_SLOW_CONVOLUTIONS = 32
+EXTRA = ("noise_level", "mask", "kernel", "reference")
+"""Roles of the further inputs that a tiny model can have; their names there are x_noise_level and so on."""
 
 
 def tiny_model(
@@ -30,6 +32,10 @@ def tiny_model(
     blur: bool = True,
     fail: str | None = None,
     convs: int = 0,
+    extra: tuple[str, ...] = (),
+    noise_channels: int | None = None,
+    noise_stride: int = 1,
+    whole: bool = False,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
     """Write a model that averages over two 3x3 neighbourhoods and adds 0.01 times the sum of the noise draws.
@@ -43,6 +49,11 @@ def tiny_model(
     blur: False leaves the image as it is (identity convolutions).  fail: "nan" makes every output value NaN.
     convs: this many extra convolutions of 32 channels that change nothing, each some 15 ms per 256x256 pixels
         on a core.
+    extra: roles of further inputs. The reference is added to the image, then the result multiplied with the mask, so
+        that missing pixels become 0; then the noise level is added, and the kernel's first value.
+    noise_channels, noise_stride: as in the sampler's metadata. The channels of such noise are averaged for all of the
+        image's, and each of its pixels repeated.
+    whole: the mode "overlap": the mean over the whole tile is added to the result, so that tiles differ.
     metadata: entries that replace those of the stored metadata, unchecked, nested dictionaries merged.
     """
     import onnx
@@ -50,7 +61,8 @@ def tiny_model(
     path = Path(path)
     if path.is_dir():
         path = path / f"{name}.onnx"
-    model = tiny_graph(channels, draws, scale, multiple, blur, fail, convs)
+    latent = (noise_channels, noise_stride)
+    model = tiny_graph(channels, draws, scale, multiple, blur, fail, convs, extra=extra, latent=latent, whole=whole)
     domain = domain or ("display_rgb" if channels == 3 else "display_gray")
     props = tiny_metadata(
         name=name,
@@ -62,7 +74,12 @@ def tiny_model(
         preferred=preferred,
         family=family,
         domain=domain,
+        extra=extra,
+        mode="overlap" if whole else "halo",
     )
+    if noise_channels is not None or noise_stride > 1:
+        props["sampler"] |= {"noise_channels": noise_channels, "noise_stride": noise_stride}
+    Metadata.model_validate(props)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, _json(_merged(props, metadata or {}))
     path.write_bytes(model.SerializeToString())
@@ -81,6 +98,8 @@ def tiny_metadata(
     preferred: int = 64,
     family: str = "resshift",
     domain: str = "display_rgb",
+    extra: tuple[str, ...] = (),
+    mode: str = "halo",
 ) -> dict[str, Any]:
     """The metadata of `tiny_model` as the dictionary that is stored as JSON; valid as it stands."""
     inputs = [{"name": "image", "role": "image"}, {"name": "noise", "role": "noise"}]
@@ -96,8 +115,8 @@ def tiny_metadata(
         "channels": channels,
         "range": [0.0, 1.0],
         "scale": scale,
-        "inputs": inputs if draws else inputs[:1],
-        "tile": {"mode": "halo", "multiple": multiple, "halo": halo, "halo_exact": 2, "preferred": preferred},
+        "inputs": inputs[: 2 if draws else 1] + [{"name": f"x_{role}", "role": role} for role in extra],
+        "tile": {"mode": mode, "multiple": multiple, "halo": halo, "halo_exact": 2, "preferred": preferred},
         "precision": "float32",
         "licence": "Apache-2.0",
         "authors": ["restonnx"],
@@ -113,7 +132,17 @@ def tiny_metadata(
 
 
 def tiny_graph(
-    channels: int, draws: int, scale: int, multiple: int, blur: bool, fail: str | None, convs: int
+    channels: int,
+    draws: int,
+    scale: int,
+    multiple: int,
+    blur: bool,
+    fail: str | None,
+    convs: int,
+    *,
+    extra: tuple[str, ...] = (),
+    latent: tuple[int | None, int] = (None, 1),
+    whole: bool = False,
 ) -> onnx.ModelProto:
     """The graph without metadata, for tests that make a broken one of it."""
     from onnx import TensorProto, helper, numpy_helper
@@ -143,22 +172,38 @@ def tiny_graph(
     if multiple > 1:  # changes nothing, but refuses other sides
         then("SpaceToDepth", blocksize=multiple)
         then("DepthToSpace", blocksize=multiple)
+    if "reference" in extra:
+        then("Add", "x_reference")
+    if "mask" in extra:
+        then("Mul", "x_mask")
+    if "noise_level" in extra:
+        then("Add", "x_noise_level")
+    if "kernel" in extra:
+        constants |= {"first": np.zeros(2, np.int64), "second": np.ones(2, np.int64), "sides": np.array([2, 3])}
+        nodes.append(helper.make_node("Slice", ["x_kernel", "first", "second", "sides"], ["corner"]))
+        then("Add", "corner")
+    if whole:
+        nodes.append(helper.make_node("ReduceMean", [last, "spatial"], ["mean"]))
+        constants["spatial"] = np.array([2, 3], np.int64)
+        then("Add", "mean")
+    enlarge = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     if scale > 1:
         constants["scales"] = np.array([1, 1, scale, scale], np.float32)
-        then(
-            "Resize",
-            "",
-            "scales",
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        )
+        then("Resize", "", "scales", **enlarge)
     if draws:
         constants["axis"] = np.array([1], np.int64)
         constants["gain"] = np.array(0.01, np.float32)
         nodes.append(helper.make_node("ReduceSum", ["noise", "axis"], ["noise_sum"], keepdims=0))
         nodes.append(helper.make_node("Mul", ["noise_sum", "gain"], ["noise_scaled"]))
-        then("Add", "noise_scaled")
+        added = "noise_scaled"
+        if latent[0] is not None:
+            nodes.append(helper.make_node("ReduceMean", [added, "axis"], ["noise_mean"]))
+            added = "noise_mean"
+        if latent[1] > 1:
+            constants["strides"] = np.array([1, 1, latent[1], latent[1]], np.float32)
+            nodes.append(helper.make_node("Resize", [added, "", "strides"], ["noise_large"], **enlarge))
+            added = "noise_large"
+        then("Add", added)
     if fail == "nan":
         constants["nan"] = np.array(np.nan, np.float32)
         then("Add", "nan")
@@ -169,7 +214,18 @@ def tiny_graph(
     out = ["batch", channels, "height", "width"] if scale == 1 else ["batch", channels, "out_height", "out_width"]
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, "height", "width"])]
     if draws:
-        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, [out[0], draws, *out[1:]]))
+        shape = [out[0], draws, *out[1:]]
+        if latent != (None, 1):
+            shape = ["batch", draws, latent[0] or channels, "latent_height", "latent_width"]
+        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, shape))
+    forms: dict[str, list[Any]] = {
+        "noise_level": ["batch", 1, 1, 1],
+        "mask": ["batch", 1, "height", "width"],
+        "kernel": ["batch", 1, "kernel_height", "kernel_width"],
+        "reference": ["batch", channels, "height", "width"],
+    }
+    for role in extra:
+        inputs.append(helper.make_tensor_value_info(f"x_{role}", TensorProto.FLOAT, forms[role]))
     outputs = [helper.make_tensor_value_info("restored", TensorProto.FLOAT, out)]
     initialisers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initialisers)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from restonnx.errors import InputError, ModelError
 from restonnx.training.networks.backbone import Backbone
+from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.recipe import Recipe, parse
 
 NETWORK, EMA, OPTIMIZER = "network.", "ema.", "optimizer."
@@ -36,9 +37,9 @@ class Checkpoint:
     parent: str | None = None
     """SHA-256 of the file that the run started from."""
 
-    def build(self) -> Backbone:
+    def build(self) -> Backbone | Denoiser:
         """The network with the averaged weights, in evaluation mode."""
-        network = self.recipe.network.build(self.recipe.sampler.steps)
+        network = self.recipe.build()
         try:
             network.load_state_dict(self.ema)
         except RuntimeError as error:
@@ -116,7 +117,7 @@ def from_onnx(path: Path) -> Checkpoint:
         )
     recipe = parse(json.loads(recipes[0]), str(path))
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    network = recipe.network.build(recipe.sampler.steps)
+    network = recipe.build()
     missing = [name for name in network.state_dict() if name not in stored]
     if missing:
         raise ModelError(f"{path} lacks the weight {missing[0]!r} that its recipe names")
@@ -125,6 +126,13 @@ def from_onnx(path: Path) -> Checkpoint:
         for name in network.state_dict()
     }
     return Checkpoint(recipe, weights, {}, {}, 0, 0.0, file.metadata.parent)
+
+
+def grown(value: Tensor, like: Tensor) -> Tensor:
+    """A convolution's weight (out, in, h, w) with zeros for the input channels that only `like` has; else the same."""
+    if value.ndim != 4 or like.ndim != 4 or like.shape[1] <= value.shape[1]:
+        return value
+    return torch.cat([value, value.new_zeros(len(value), like.shape[1] - value.shape[1], *value.shape[2:])], dim=1)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

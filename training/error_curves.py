@@ -23,7 +23,8 @@ from restonnx.errors import InputError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import load_clean
 from restonnx.training.machine import facts
-from restonnx.training.recipe import parse, set_value
+from restonnx.training.networks.backbone import Backbone
+from restonnx.training.recipe import ResShiftSection, parse, set_value
 
 CROP = 192
 SEED = 0
@@ -61,8 +62,10 @@ def error_curves(
             raise InputError(f"only the degradation can be changed for a measurement, not {override!r}")
         set_value(content, override)
     recipe = parse(content)
-    network, schedule = saved.build(), recipe.sampler.schedule()
-    reading = recipe.sampler.reading()
+    network, sampler = saved.build(), recipe.sampler
+    if not (isinstance(sampler, ResShiftSection) and isinstance(network, Backbone)):
+        raise InputError(f"{recipe.name} is a prior: only a chain has errors that add up over its steps")
+    schedule, reading = sampler.schedule(), sampler.reading()
     images = load_clean(Path(data), channels=recipe.network.channels, smallest=CROP)
     modular: list[list[Tensor]] = [[] for _ in range(schedule.steps)]
     cumulative: list[list[Tensor]] = [[] for _ in range(schedule.steps)]

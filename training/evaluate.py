@@ -66,7 +66,7 @@ def evaluate(
         channels.add(restorer.metadata.channels)
         clean = [(index, _clean(path, restorer.metadata.channels)) for index, path in paths]
         for level in sigma:
-            scores.append(_score(restorer.metadata.name, _blind(restorer), clean, Path(data).name, level))
+            scores.append(_score(restorer.metadata.name, _of(restorer), clean, Path(data).name, level))
     for count in sorted(channels) if baselines else ():
         clean = [(index, _clean(path, count)) for index, path in paths]
         for name, method in (("noisy input", _unchanged), ("non-local means", _nlm), ("wavelets", _wavelets)):
@@ -123,8 +123,10 @@ def _score(name: str, method: Method, images: Sequence[tuple[int, Floats]], data
     )
 
 
-def _blind(restorer: Restorer) -> Method:
-    return lambda image, sigma: restorer(image)
+def _of(restorer: Restorer) -> Method:
+    """A model as it is run: a prior is told the noise level, as the baselines are; the others are blind."""
+    told = any(spec.role == "noise_level" for spec in restorer.metadata.inputs)
+    return lambda image, sigma: restorer(image, noise_level=sigma / 255 if told else None)
 
 
 def _unchanged(image: Floats, sigma: float) -> Floats:

@@ -27,13 +27,13 @@ from restonnx.errors import DeviceError, InputError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
-from restonnx.training.objectives.resshift import ResShiftObjective
+from restonnx.training.objectives.build import build_objective
 from restonnx.training.recipe import Recipe, TrainingSection, load
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 LOG_EVERY = 100
-LEAST_SHARE = 0.5
+LEAST_SHARE = 0.25
 """Of a network's weights, that a model to start from must bring."""
 LENGTH = {"iterations", "minutes", "checkpoint_minutes"}
 """What of a recipe's training may change when a run goes on."""
@@ -94,11 +94,10 @@ class _Run:
         if settings.batch % place.world:
             raise InputError(f"training.batch {settings.batch} cannot be shared by {place.world} processes")
         torch.manual_seed(settings.seed)
-        self.network = recipe.network.build(recipe.sampler.steps).to(place.device)
+        self.network = recipe.build().to(place.device)
         if place.device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.schedule = recipe.sampler.schedule()
-        objective = ResShiftObjective(self.network, self.schedule, recipe.objective, recipe.sampler.reading())
+        objective = build_objective(recipe, self.network).to(place.device)
         self.objective: nn.Module = DistributedDataParallel(objective) if place.world > 1 else objective
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
@@ -122,9 +121,13 @@ class _Run:
         self.iteration, self.seconds, self.parent = saved.iteration, saved.seconds, saved.parent
 
     def start_from(self, path: Path) -> None:
-        """Take over every weight that fits by name and shape, so that a model can start from a sibling's."""
+        """Take over every weight that fits by name and shape, so that a model can start from a sibling's.
+
+        A convolution that sees more channels than the sibling's keeps its weights; the new channels start at 0.
+        """
         saved, own = checkpoints.load(path), self.network.state_dict()
-        fitting = {name: value for name, value in saved.ema.items() if name in own and own[name].shape == value.shape}
+        fitting = {name: checkpoints.grown(v, own[name]) for name, v in saved.ema.items() if name in own}
+        fitting = {name: value for name, value in fitting.items() if own[name].shape == value.shape}
         share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
         if share < LEAST_SHARE:
             raise InputError(f"only {share:.0%} of the weights fit those of {path}: start from a more similar network")
@@ -174,7 +177,7 @@ class _Run:
         generator = torch.Generator(place.device).manual_seed(settings.seed * 1_000_003 + self.iteration)
         clean = crops.batch(self.iteration, settings.batch).to(place.device)
         clean, degraded = self.recipe.degradation.degrade(clean, generator)
-        noise = torch.randn(self.schedule.steps, *clean.shape, device=place.device, generator=generator)
+        noise = torch.randn(self.recipe.sampler.steps, *clean.shape, device=place.device, generator=generator)
         draws = torch.rand(settings.batch + 2, device=place.device, generator=generator)
         share = slice(place.rank, None, place.world)
         shared = torch.cat([draws[:-2][share], draws[-2:]])

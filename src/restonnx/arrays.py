@@ -108,6 +108,11 @@ class Scaling:
     def from_unit(self, unit: Floats) -> Floats:
         return unit * np.float32(self.gain) + np.float32(self.offset)
 
+    def onto(self, black: float, white: float) -> "Scaling":
+        """The same scaling, but to a network's values for black and white instead of 0 and 1."""
+        gain = self.gain / (white - black)
+        return Scaling(self.offset - black * gain, gain)
+
 
 def as_array(image: Any) -> Any:
     """The image itself where it can be sliced (numpy, memmap, dask, zarr, xarray), else a numpy array of it.
@@ -188,6 +193,16 @@ def read_window(image: Any, layout: Layout, plane: tuple[int, ...], rows: slice,
     return window if layout.color else window[None]
 
 
+def read_mirrored(image: Any, layout: Layout, plane: tuple[int, ...], rows: slice, cols: slice) -> Floats:
+    """As `read_window`, of a plane that is padded at the bottom and on the right: the padding mirrors it."""
+    down, across = _mirrored(rows, layout.height), _mirrored(cols, layout.width)
+    top, left = int(down.min()), int(across.min())
+    window = read_window(image, layout, plane, slice(top, int(down.max()) + 1), slice(left, int(across.max()) + 1))
+    if window.shape[1:] == (len(down), len(across)):
+        return window
+    return window[:, (down - top)[:, None], across - left]
+
+
 def write_window(out: Any, layout: Layout, plane: tuple[int, ...], rows: slice, cols: slice, values: Floats) -> None:
     """Write (C, h, w) float32 values, in the image's own units, to a window of `out`.
 
@@ -245,6 +260,11 @@ def copy_alpha(
     source[layout.channel] = target[layout.channel] = 3
     alpha = np.asarray(image[tuple(source)])  # Y and X in the image's own order
     out[tuple(target)] = alpha.repeat(scale, 0).repeat(scale, 1).astype(layout.result_dtype)
+
+
+def batch_size(window_channels: int, channels: int) -> int:
+    """N of `to_channels`."""
+    return window_channels if channels == 1 else 1
 
 
 def to_channels(window: Floats, channels: int) -> Floats:
@@ -337,6 +357,13 @@ def _refuse_not_finite(value: float, where: dict[str, int]) -> None:
     position = ", ".join(f"{axis}={n}" for axis, n in where.items())
     reason = "is no float32 pixel; replace such values first (numpy.nan_to_num)"
     raise InputError(f"the image holds {value:g} at {position}, which {reason}")
+
+
+def _mirrored(window: slice, length: int) -> npt.NDArray[np.intp]:
+    """Which of `length` pixels stands at each place: past the last one they come back, that one twice."""
+    places = np.arange(window.start, window.stop) % (2 * length)
+    pixels: npt.NDArray[np.intp] = np.minimum(places, 2 * length - 1 - places)
+    return pixels
 
 
 def _times(window: slice, scale: int) -> slice:

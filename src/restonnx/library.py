@@ -224,13 +224,13 @@ def _probe(model: ModelFile, side: int) -> dict[str, np.ndarray[Any, Any]]:
 
     meta = model.metadata
     low, high = meta.range
-    whole = slice(0, side * meta.scale)
+    whole = meta.noise_window(slice(0, side), slice(0, side))
     ramp = np.linspace(low, high, side, dtype=np.float32)
     feeds: dict[str, np.ndarray[Any, Any]] = {
         "image": np.ascontiguousarray(np.broadcast_to(ramp, (1, meta.channels, side, side)))
     }
     if meta.sampler.draws:
-        feeds["noise"] = noise.normal(0, meta.sampler.draws, meta.channels, whole, whole)[None]
+        feeds["noise"] = noise.normal(0, meta.sampler.draws, meta.noise_channels, *whole)[None]
     for spec, tensor in zip(meta.inputs[len(feeds) :], model.inputs[len(feeds) :], strict=True):
         feeds[spec.name] = _neutral(spec, tensor, side)
     return feeds

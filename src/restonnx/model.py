@@ -1,9 +1,14 @@
 """One self-describing .onnx file: the metadata that it carries, and reading it with every check but a run.
 
 The graph's contract: the first input `image` is float32 (N, C, H, W) in `Metadata.range`; the second,
-`noise`, is float32 (N, K, C, H * scale, W * scale) standard normal with K = `sampler.draws`, and absent where
-K is 0; the output `restored` is float32 (N, C, H * scale, W * scale). H and W are multiples of
-`tile.multiple`. Further inputs are float32 too.
+`noise`, is float32 (N, K, C', H', W') standard normal with K = `sampler.draws`, and absent where K is 0; the
+output `restored` is float32 (N, C, H * scale, W * scale). H and W are multiples of `tile.multiple`. The noise
+has C' = C channels and the size of the output, unless the sampler says otherwise (that of a latent model).
+Further inputs, at most one of each role, are float32 too:
+    noise_level  (N, 1, 1, 1)    standard deviation of the image's noise, in the units of `Metadata.range`
+    mask         (N, 1, H, W)    1: the pixel is known, 0: it is missing
+    kernel       (N, 1, kh, kw)  point spread function of odd sides, its sum 1
+    reference    (N, C, H, W)    another image of the same place, in `Metadata.range`
 """
 
 from __future__ import annotations
@@ -38,22 +43,27 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+Role = Literal["image", "noise", "noise_level", "mask", "kernel", "reference", "strength"]
+
+
 class InputSpec(_Part):
     """One input of the graph: its name there, and what the caller has to put into it."""
 
     name: Text
-    role: Literal["image", "noise", "noise_level", "mask", "kernel", "reference", "strength"]
+    role: Role
 
 
 class TileSpec(_Part):
     """How an image may be cut into tiles. All lengths are in pixels of the input."""
 
     mode: Literal["halo", "overlap"]
-    """halo: only a tile's core is written; overlap: tiles are blended (networks with global statistics)."""
+    """halo: only a tile's core is written; overlap: tiles are blended (networks with global statistics), and
+    `preferred` is the side that they have."""
     multiple: int = Field(ge=1)
     """Height, width and every tile's start are multiples of this."""
     halo: int = Field(ge=0)
-    """Border that is read and thrown away; measured: a tiled result is within 0.25/255 of the whole."""
+    """Border that is read and thrown away; measured: a tiled result is within 0.25/255 of the whole. In the
+    mode overlap: width over which neighbouring tiles fade into each other."""
     halo_exact: int = Field(ge=0)
     """The true receptive radius of all steps: with this halo a tiled result equals the whole one."""
     preferred: int = Field(ge=1, le=MAX_TILE_SIDE)
@@ -75,6 +85,10 @@ class SamplerSpec(_Part):
     steps: int = Field(ge=1, le=MAX_DRAWS)
     draws: int = Field(ge=0, le=MAX_DRAWS)
     """K of the `noise` input: normal images per sample, in the sampler's order; 0 without noise."""
+    noise_channels: int | None = Field(None, ge=1, le=1024)
+    """Of each normal image; None: as many as the image has."""
+    noise_stride: int = Field(1, ge=1, le=256)
+    """Pixels of the restored image per pixel of the noise, along a side; more than 1 for latent models."""
     kappa: float | None
     options: dict[str, float | int | str | bool | list[Any]] = {}
 
@@ -138,7 +152,27 @@ class Metadata(_Part):
             raise ValueError(f"inputs of the roles {', '.join(wanted)} must bear these very names")
         if len({spec.name for spec in self.inputs}) != len(self.inputs):
             raise ValueError("inputs must have different names")
+        if len(set(roles)) != len(roles):
+            raise ValueError("inputs must have different roles")
+        if self.tile.multiple * self.scale % self.sampler.noise_stride:
+            raise ValueError(
+                f"tile.multiple ({self.tile.multiple}) times scale ({self.scale}) must be a multiple of "
+                f"sampler.noise_stride ({self.sampler.noise_stride})"
+            )
         return self
+
+    @property
+    def noise_channels(self) -> int:
+        """Channels of the input `noise`."""
+        return self.sampler.noise_channels or self.channels
+
+    def noise_window(self, rows: slice, cols: slice) -> tuple[slice, slice]:
+        """The pixels of the noise that belong to a window of the image which lies on multiples."""
+        scale, stride = self.scale, self.sampler.noise_stride
+        return (
+            slice(rows.start * scale // stride, rows.stop * scale // stride),
+            slice(cols.start * scale // stride, cols.stop * scale // stride),
+        )
 
     def to_json(self) -> str:
         """The text that the file holds under `METADATA_KEY`; `Metadata.model_validate_json` reads it."""
@@ -273,37 +307,52 @@ def _check_inputs(path: Path, metadata: Metadata, inputs: tuple[TensorInfo, ...]
             f"{path}: the metadata names the inputs {', '.join(map(_quoted, wanted))}, "
             f"but the graph takes {', '.join(map(_quoted, found)) or 'none'}"
         )
-    _check_tensor(path, "input", inputs[0], (None, metadata.channels, None, None))
-    if metadata.sampler.draws:
-        _check_tensor(path, "input", inputs[1], (None, metadata.sampler.draws, metadata.channels, None, None))
-    for tensor in inputs:
+    for spec, tensor in zip(metadata.inputs, inputs, strict=True):
         _check_dtype(path, "input", tensor)
+        if (lengths := _lengths(metadata, spec.role)) is not None:
+            _check_tensor(path, "input", tensor, lengths, spec.role)
 
 
 def _check_output(path: Path, metadata: Metadata, outputs: tuple[TensorInfo, ...]) -> None:
     if [tensor.name for tensor in outputs] != ["restored"]:
         found = ", ".join(_quoted(tensor.name) for tensor in outputs) or "none"
         raise ModelError(f'{path}: the graph must have the one output "restored", not {found}')
-    _check_tensor(path, "output", outputs[0], (None, metadata.channels, None, None))
+    _check_tensor(path, "output", outputs[0], {"N": None, "C": metadata.channels, "H": None, "W": None})
 
 
-_AXES = {4: "N, C, H, W", 5: "N, K, C, H, W"}
+def _lengths(metadata: Metadata, role: Role) -> dict[str, int | None] | None:
+    """The axes of an input, with the lengths that are fixed; None for a role whose form is left to the model."""
+    match role:
+        case "noise":
+            return {"N": None, "K": metadata.sampler.draws, "C": metadata.noise_channels, "H": None, "W": None}
+        case "noise_level":
+            return {"N": None, "C": 1, "H": 1, "W": 1}
+        case "mask" | "kernel":
+            return {"N": None, "C": 1, "H": None, "W": None}
+        case "image" | "reference":
+            return {"N": None, "C": metadata.channels, "H": None, "W": None}
+        case "strength":
+            return None
 
 
-def _check_tensor(path: Path, what: str, tensor: TensorInfo, wanted: tuple[int | None, ...]) -> None:
-    """`wanted`: the lengths that the metadata fixes. The others must be open, so that any size runs."""
+def _check_tensor(
+    path: Path, what: str, tensor: TensorInfo, wanted: dict[str, int | None], role: Role = "image"
+) -> None:
+    """`wanted`: the lengths of the axes. Those that are None must be open, so that any size runs."""
     _check_dtype(path, what, tensor)
     subject = f'{path}: the {what} "{tensor.name}"'
-    axes = _AXES[len(wanted)]
     if tensor.shape is None or len(tensor.shape) != len(wanted):
         rank = "no known shape" if tensor.shape is None else f"{len(tensor.shape)} dimensions"
-        raise ModelError(f"{subject} has {rank}; it must have {len(wanted)} ({axes})")
-    for axis, length, right in zip(axes.split(", "), tensor.shape, wanted, strict=True):
+        raise ModelError(f"{subject} has {rank}; it must have {len(wanted)} ({', '.join(wanted)})")
+    is_open = [axis for axis, length in wanted.items() if length is None]
+    for (axis, right), length in zip(wanted.items(), tensor.shape, strict=True):
         if right is None and length is not None and what == "input":
-            raise ModelError(f"{subject} is fixed to {axis} = {length}; N, H and W must be left open")
+            names = f"{', '.join(is_open[:-1])} and {is_open[-1]}" if len(is_open) > 1 else axis
+            raise ModelError(f"{subject} is fixed to {axis} = {length}; {names} must be left open")
         if right is not None and length != right:
-            kind = "draws" if axis == "K" else "channels"
-            raise ModelError(f"{subject} has {length or 'an open number of'} {kind}, but the metadata says {right}")
+            kind = {"K": "draws", "C": "channels", "H": "rows", "W": "columns"}[axis]
+            says = "the metadata says" if role in ("image", "noise", "reference") else f"a {role} has"
+            raise ModelError(f"{subject} has {length or 'an open number of'} {kind}, but {says} {right}")
 
 
 def _check_dtype(path: Path, what: str, tensor: TensorInfo) -> None:

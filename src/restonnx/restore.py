@@ -8,16 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from restonnx import arrays, noise, tiles
+from restonnx.blend import Blend
 from restonnx.errors import Cancelled, InputError, ModelError
+from restonnx.extra_inputs import MEANINGS, ExtraInputs
 from restonnx.session import Cancel, Session
 
 if TYPE_CHECKING:
-    from restonnx.model import Metadata, ModelFile
+    from restonnx.model import Metadata, ModelFile, TileSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -47,6 +49,10 @@ def restore(
     seed: int = 0,
     samples: int = 1,
     return_std: bool = False,
+    noise_level: float | Literal["estimate"] | None = None,
+    mask: Any = None,
+    kernel: Any = None,
+    reference: Any = None,
     device: str = "auto",
     tile: int | None = None,
     progress: Progress | None = None,
@@ -63,7 +69,15 @@ def restore(
     strength: 0 returns the image as it was, 1 the restored one, what is between them the linear blend.
     seed: of the sampler's noise, which alone decides the result: not the tile, the device or the threads.
     samples: how many samples the result is the mean of. `return_std` gives their standard deviation as well,
-        which is what the sampler is unsure of: float32 in the image's units, before blending, 0 for alpha.
+        which is what the sampler is unsure of: float32 in the image's units, before `strength`, 0 for alpha. Where
+        tiles fade into each other it is the blend of their deviations, which is theirs together if they agree.
+    noise_level, mask, kernel, reference: each for models that take it, and then needed.
+        noise_level: the standard deviation of the image's noise in the image's own values (such as 25 for uint8), or
+            "estimate" to find it from each plane.
+        mask: booleans or integers, nonzero where pixels are missing; one of (rows, columns) for all planes, or one of
+            the image's shape without colour.
+        kernel: the point spread function, (rows, columns), both odd; it is scaled to a sum of 1.
+        reference: another image of the same place and size.
     device: "auto", "cpu", "cuda" or "cuda:N".
     tile: the largest side of a tile in pixels, halo included; by default what the model prefers.
     progress: called as progress(done, total), from (0, total) to (total, total), in tiles times samples.
@@ -77,6 +91,10 @@ def restore(
         seed=seed,
         samples=samples,
         return_std=return_std,
+        noise_level=noise_level,
+        mask=mask,
+        kernel=kernel,
+        reference=reference,
         progress=progress,
         cancel=cancel,
     )
@@ -96,7 +114,7 @@ class Restorer:
         """model, device, tile as in `restore`; threads: of the CPU, by default all physical cores."""
         self.model = load_model(model) if isinstance(model, (str, Path)) else model
         self.tile = _tile_side(self.metadata, tile)
-        _refuse_other_inputs(self.metadata)
+        _refuse_other_models(self.metadata)
         self._session = Session(self.model, device=device, threads=threads)
 
     @property
@@ -127,6 +145,10 @@ class Restorer:
         seed: int = 0,
         samples: int = 1,
         return_std: bool = False,
+        noise_level: float | Literal["estimate"] | None = None,
+        mask: Any = None,
+        kernel: Any = None,
+        reference: Any = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> Any:
@@ -136,62 +158,62 @@ class Restorer:
         image = arrays.as_array(image)
         named_colour = True if axes is not None and meta.domain in RGB_DOMAINS else None
         layout = arrays.layout(image, axes, color=named_colour)
-        scaling = _to_range(arrays.value_range(image, layout, meta.domain), *meta.range)
-        plan = self._plan(layout.height, layout.width)
+        scaling = arrays.value_range(image, layout, meta.domain).onto(*meta.range)
+        given = {"noise_level": noise_level, "mask": mask, "kernel": kernel, "reference": reference}
+        extra = ExtraInputs(meta, image, layout, scaling, given)
+        plan, fade = self._plan(layout.height, layout.width)
+        size = layout.height, layout.width
         out = arrays.allocate(image, layout, scale)
-        std = np.zeros(out.shape, np.float32) if return_std else None
+        std, floats = np.zeros(out.shape, np.float32) if return_std else None, replace(layout, dtype=np.dtype("f4"))
+        blend, blend_std = (Blend(plan, size, fade=fade, scale=scale) for _ in range(2))
 
-        places = [(number, plane, tile) for number, plane in enumerate(layout.planes) for tile in plan]
-        reading = (_read(image, layout, plane, tile) for _, plane, tile in places)
+        places = [(number, plane, n) for number, plane in enumerate(layout.planes) for n in range(len(plan))]
+        reading = (_read(image, layout, plane, plan.tiles[n], extra) for _, plane, n in places)
         drawing = (
-            self._draw(seed, sample, layout.channels, number, tile)
-            for number, _, tile in places
+            self._draw(seed, sample, layout.channels, number, plan.tiles[n])
+            for number, _, n in places
             for sample in range(samples)
         )
         done, total = 0, len(places) * samples
         _report(progress, done, total)
         with closing(_ahead(reading)) as windows, closing(_ahead(drawing)) as noises:
-            for (_, plane, tile), degraded in zip(places, windows, strict=True):
-                feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)}
-                kept, core = tile.kept(layout.height, layout.width)
+            for (_, plane, n), (degraded, further) in zip(places, windows, strict=True):
+                feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)} | further
                 moments = Moments()
                 for _ in range(samples):
                     _check(cancel)
-                    restored = self._session.run(feeds | next(noises), cancel)[..., *_scaled(core, scale)]
+                    restored = self._session.run(feeds | next(noises), cancel)
                     moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
                     done += 1
                     _report(progress, done, total)
                 result = moments.mean
                 if strength < 1:
-                    result = (1 - strength) * degraded[:, *core] + strength * result
-                arrays.write_window(out, layout, plane, *_scaled(kept, scale), result)
+                    result = (1 - strength) * degraded + strength * result
+                window, finished = blend.add(n, result)
+                arrays.write_window(out, layout, plane, *window, finished)
                 if std is not None:
-                    floats = replace(layout, dtype=std.dtype)
-                    arrays.write_window(std, floats, plane, *_scaled(kept, scale), moments.std)
+                    window, finished = blend_std.add(n, moments.std)
+                    arrays.write_window(std, floats, plane, *window, finished)
         _check(cancel)
         return out if std is None else (out, std)
 
-    def _plan(self, height: int, width: int) -> tiles.TilePlan:
-        """The tiles of a plane, once it is padded at the bottom and on the right to whole multiples."""
+    def _plan(self, height: int, width: int) -> tuple[tiles.TilePlan, int]:
+        """The tiles of a plane, once it is padded at the bottom and on the right to whole multiples, and how wide they
+        fade into each other."""
         rule = self.metadata.tile
         size = tiles.padded(height, rule.multiple), tiles.padded(width, rule.multiple)
-        plan = tiles.plan(*size, tile=self.tile, halo=rule.halo, multiple=rule.multiple)
-        if rule.mode == "overlap" and len(plan) > 1:
-            raise InputError(
-                f"{self.metadata.name} sees whole images of at most {self.tile} x {self.tile} pixels, not "
-                f"{height} x {width}: pass tile={max(size)} if memory allows, or a smaller image"
-            )
-        return plan
+        plan = tiles.plan(*size, tile=self.tile, halo=_halo(rule), multiple=rule.multiple, shrink=rule.mode == "halo")
+        return plan, rule.halo if rule.mode == "overlap" else 0
 
     def _draw(self, seed: int, sample: int, channels: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
-        """The input `noise` (N, K, C, H, W) of a window of `channels` channels, N as in `to_channels`."""
+        """The input `noise` (N, K, C', H', W') of a window of `channels` channels, N as in `to_channels`."""
         meta, draws = self.metadata, self.metadata.sampler.draws
         if draws == 0:
             return {}
-        images = channels if meta.channels == 1 else 1
-        rows, cols = _scaled((tile.rows, tile.cols), meta.scale)
-        values = noise.normal(seed, draws, images * meta.channels, rows, cols, plane=plane, sample=sample)
-        values = values.reshape(draws, images, meta.channels, *values.shape[2:])
+        images, of_each = arrays.batch_size(channels, meta.channels), meta.noise_channels
+        window = meta.noise_window(tile.rows, tile.cols)
+        values = noise.normal(seed, draws, images * of_each, *window, plane=plane, sample=sample)
+        values = values.reshape(draws, images, of_each, *values.shape[2:])
         return {"noise": np.ascontiguousarray(values.swapaxes(0, 1))}
 
 
@@ -219,28 +241,11 @@ class Moments:
         return std
 
 
-def _read(image: Any, layout: arrays.Layout, plane: tuple[int, ...], tile: tiles.Tile) -> Floats:
-    """The window of a tile of the padded plane, (C, H, W) in the image's values; the padding mirrors it."""
-    rows, cols = _mirrored(tile.rows, layout.height), _mirrored(tile.cols, layout.width)
-    top, left = int(rows.min()), int(cols.min())
-    read = slice(top, int(rows.max()) + 1), slice(left, int(cols.max()) + 1)
-    window = arrays.read_window(image, layout, plane, *read)
-    if window.shape[1:] == (len(rows), len(cols)):
-        return window
-    return window[:, (rows - top)[:, None], cols - left]
-
-
-def _mirrored(window: slice, length: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Which of `length` pixels stands at each place: past the last one they come back, that one twice."""
-    places = np.arange(window.start, window.stop) % (2 * length)
-    pixels: np.ndarray[Any, np.dtype[np.intp]] = np.minimum(places, 2 * length - 1 - places)
-    return pixels
-
-
-def _to_range(scaling: arrays.Scaling, black: float, white: float) -> arrays.Scaling:
-    """The same scaling, but to the network's values for black and white instead of 0 and 1."""
-    gain = scaling.gain / (white - black)
-    return arrays.Scaling(scaling.offset - black * gain, gain)
+def _read(
+    image: Any, layout: arrays.Layout, plane: tuple[int, ...], tile: tiles.Tile, extra: ExtraInputs
+) -> tuple[Floats, dict[str, Floats]]:
+    """What the network needs of a tile: (C, H, W) in the image's values, and the further inputs."""
+    return arrays.read_mirrored(image, layout, plane, tile.rows, tile.cols), extra.feeds(plane, tile)
 
 
 def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
@@ -261,13 +266,18 @@ def _tile_side(meta: Metadata, tile: int | None) -> int:
             rule.preferred,
             bytes_per_pixel=per_pixel,
             budget=_total_memory() * MEMORY_SHARE,
-            halo=rule.halo,
+            halo=_halo(rule),
             multiple=rule.multiple,
         )
-    least = tiles.smallest_tile(rule.halo, rule.multiple)
+    least = tiles.smallest_tile(_halo(rule), rule.multiple)
     if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < least:
         raise InputError(f"tile must be an integer of at least {least} pixels for {meta.name}, not {tile!r}")
     return int(tile)
+
+
+def _halo(rule: TileSpec) -> int:
+    """What a tile's core keeps from its inner borders; of tiles that fade into each other, half of what they share."""
+    return -(-rule.halo // 2) if rule.mode == "overlap" else rule.halo
 
 
 def _total_memory() -> float:
@@ -278,8 +288,9 @@ def _total_memory() -> float:
         return 8e9
 
 
-def _refuse_other_inputs(meta: Metadata) -> None:
-    others = [f"{spec.name} ({spec.role})" for spec in meta.inputs if spec.role not in ("image", "noise")]
+def _refuse_other_models(meta: Metadata) -> None:
+    known = ("image", "noise", *MEANINGS)
+    others = [f"{spec.name} ({spec.role})" for spec in meta.inputs if spec.role not in known]
     if others:
         raise ModelError(f"{meta.name} also needs {', '.join(others)}, which restore() does not give")
     if meta.domain == "cfa" and meta.channels > 1:
@@ -308,8 +319,3 @@ def _check(cancel: Cancel | None) -> None:
 def _report(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress(done, total)
-
-
-def _scaled(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    rows, cols = window
-    return slice(rows.start * scale, rows.stop * scale), slice(cols.start * scale, cols.stop * scale)

@@ -14,13 +14,10 @@ from itertools import pairwise
 
 from restonnx.errors import InputError
 
-Window = tuple[slice, slice]
-"""Rows and columns."""
-
 
 @dataclass(frozen=True)
 class Tile:
-    """Two windows in the coordinates of the padded image."""
+    """Two windows, each of rows and columns, in the coordinates of the padded image."""
 
     rows: slice
     cols: slice
@@ -28,12 +25,6 @@ class Tile:
     core_rows: slice
     core_cols: slice
     """What is kept; the cores of a plan cover every pixel once."""
-
-    def kept(self, height: int, width: int) -> tuple[Window, Window]:
-        """The core without padding, for an image of that size: its place in the image, and in the tile."""
-        rows = slice(self.core_rows.start, min(self.core_rows.stop, height))
-        cols = slice(self.core_cols.start, min(self.core_cols.stop, width))
-        return (rows, cols), (_shifted(rows, self.rows.start), _shifted(cols, self.cols.start))
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,9 @@ class TilePlan:
         return iter(self.tiles)
 
 
-def plan(height: int, width: int, *, tile: int | tuple[int, int], halo: int, multiple: int) -> TilePlan:
+def plan(
+    height: int, width: int, *, tile: int | tuple[int, int], halo: int, multiple: int, shrink: bool = True
+) -> TilePlan:
     """Cut a padded image of `height` x `width`, both multiples of `multiple`, into tiles of one shape.
 
     tile: the largest side of a whole tile, halo included, or (height, width) of it; rounded down to a
@@ -61,11 +54,12 @@ def plan(height: int, width: int, *, tile: int | tuple[int, int], halo: int, mul
     that an image a little larger than one tile is not computed twice. Tiles overlap as evenly as multiples
     allow, each core being at least `halo` away from every border of its tile that is not a border of the
     image.
+    shrink: False keeps the side of the tiles, for networks that do best at one size; they overlap the more.
     Raises InputError for a tile that has no room for a core, ValueError for sides that are no multiple.
     """
     tall, wide = (tile, tile) if isinstance(tile, int) else tile
-    rows, cores_down = _cut(height, tall, halo, multiple)
-    cols, cores_across = _cut(width, wide, halo, multiple)
+    rows, cores_down = _cut(height, tall, halo, multiple, shrink)
+    cols, cores_across = _cut(width, wide, halo, multiple, shrink)
     tiles = tuple(
         Tile(row, col, core_row, core_col)
         for row, core_row in zip(rows, cores_down, strict=True)
@@ -95,7 +89,7 @@ def padded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _cut(length: int, tile: int, halo: int, multiple: int) -> tuple[list[slice], list[slice]]:
+def _cut(length: int, tile: int, halo: int, multiple: int, shrink: bool) -> tuple[list[slice], list[slice]]:
     """The read windows and the cores along one dimension."""
     if length < 1 or length % multiple:
         raise ValueError(f"the padded side must be a positive multiple of {multiple}, not {length}")
@@ -107,14 +101,11 @@ def _cut(length: int, tile: int, halo: int, multiple: int) -> tuple[list[slice],
 
     overlap = padded(2 * halo, multiple)
     count = -(-(length - overlap) // (tile - overlap))
-    tile = padded(-(-(length + (count - 1) * overlap) // count), multiple)
+    if shrink:
+        tile = padded(-(-(length + (count - 1) * overlap) // count), multiple)
     # Spread evenly. Rounded down, neighbours stay within tile - overlap of each other: that is a multiple.
     starts = [i * (length - tile) // (count - 1) // multiple * multiple for i in range(count)]
     # In the middle of what two neighbours share, both have the most context.
     middles = [(right + left + tile) // 2 for left, right in pairwise(starts)]
     cores = [slice(start, stop) for start, stop in pairwise([0, *middles, length])]
     return [slice(start, start + tile) for start in starts], cores
-
-
-def _shifted(window: slice, by: int) -> slice:
-    return slice(window.start - by, window.stop - by)

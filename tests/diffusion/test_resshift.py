@@ -45,6 +45,13 @@ def test_the_clean_image_comes_back_from_every_target(schedule: ShiftSchedule, k
     np.testing.assert_allclose(resshift.clean_from(target, x_t, degraded, schedule, t, kind), clean, atol=1e-8)
 
 
+@pytest.mark.parametrize("last", [-1, 4, 9])
+def test_a_last_step_beyond_the_chain_is_refused(last: int) -> None:
+    schedule = exponential(4, kappa=2.0, min_noise_level=0.2)
+    with pytest.raises(ValueError, match=rf"last must lie in 0\.\.3, the steps of the chain, not be {last}"):
+        resshift.sample(lambda x, t: x, images(1, 3, 4, 4), images(4, 1, 3, 4, 4), schedule, last=last)
+
+
 @pytest.mark.parametrize("kind", resshift.PARAMETERISATIONS)
 def test_a_perfect_network_leads_the_chain_to_the_clean_image(kind: str) -> None:
     schedule = exponential(4, kappa=2.0, min_noise_level=0.2)
@@ -103,7 +110,7 @@ def test_respacing_keeps_at_least_one_step_and_no_more_than_there_are(steps: int
 
 
 @pytest.mark.parametrize(
-    ("roots", "kappa"), [([0.5, 0.4], 1.0), ([0.0, 0.5], 1.0), ([0.5, 1.1], 1.0), ([], 1.0), ([0.5], 0.0)]
+    ("roots", "kappa"), [([0.5, 0.4], 1.0), ([0.0, 0.5], 1.0), ([0.5, 1.1], 1.0), ([], 1.0), ([0.5], -1.0)]
 )
 def test_an_impossible_schedule_is_refused(roots: list[float], kappa: float) -> None:
     with pytest.raises(ValueError, match=r"sqrt_etas|kappa"):

@@ -17,7 +17,7 @@ from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import exponential
 from restonnx.errors import InputError, ModelError
 from restonnx.model import read
-from restonnx.onnx_export import export
+from restonnx.onnx_export import freeze
 from restonnx.onnx_export.export import export_checkpoint
 from restonnx.onnx_export.halo import receptive_radius
 from restonnx.onnx_export.unroll import Unrolled
@@ -65,7 +65,7 @@ def test_the_graph_equals_torch_at_every_size(checkpoint: Path, tmp_path: Path) 
 def test_a_graph_that_differs_from_torch_is_not_written(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LIMIT", 0.0)
+    monkeypatch.setattr(freeze, "LIMIT", -1.0)
     with pytest.raises(ModelError, match="differs from torch"):
         export_checkpoint(checkpoint, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
+from restonnx.training.degradations.clean import change_contrast
 from restonnx.training.degradations.jpeg import jpeg
 
 
@@ -49,9 +50,7 @@ class Denoise(BaseModel):
         def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
             return low + (high - low) * torch.rand(n, 1, 1, 1, device=clean.device, generator=generator)
 
-        factor = (uniform() * torch.log(torch.tensor(self.contrast[1] / self.contrast[0]))).exp() * self.contrast[0]
-        pivot = uniform()
-        clean = pivot + factor * (clean - pivot)
+        clean = change_contrast(clean, self.contrast, generator)
         gray = uniform() < self.gray_share
         if channels > 1:
             clean = torch.where(gray, clean.mean(dim=1, keepdim=True).expand_as(clean), clean)

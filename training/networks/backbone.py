@@ -113,6 +113,7 @@ class Backbone(nn.Module):
         self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up))
         self.head = Head(channels, widths[0], head_blocks, steps)
         self.carry = nn.Parameter(torch.zeros(steps, 1))
+        self.channels = channels
         self.multiple = 2 ** len(widths)
 
     def encode(self, degraded: Tensor) -> Tensor:

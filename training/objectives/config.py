@@ -39,3 +39,35 @@ class DataConsistent(_Objective):
     """For this first share of the run only the chain's first step is trained: cheap, and a good start for the rest."""
     forward_share: float = Field(0.0, ge=0, le=1)
     """This share of the batches is forward-noised instead."""
+
+
+class Denoising(_Objective):
+    """Denoise the clean image at noise levels drawn from all of them (Karras et al. 2022, arXiv 2206.00364)."""
+
+    kind: Literal["denoising"] = "denoising"
+    loss: Literal["l2"] = "l2"
+    log_mean: float = -1.2
+    log_std: float = Field(1.2, gt=0)
+    """log(sigma) is normal with this mean and deviation; images lie in [-1, 1]."""
+    weighting: Literal["snr", "snr+1", "karras", "karras-root", "truncated-snr", "uniform"] = "karras-root"
+    """karras-root grows as 1 / sigma where the published "karras" grows as 1 / sigma^2 and a light network never gets
+    beyond the lowest levels."""
+    wide_share: float = Field(0.1, ge=0, le=1)
+    """For this share it is uniform from sigma_min to sigma_max instead, so that no level stays untrained."""
+
+
+class Distillation(_Objective):
+    """Teach one step what the teacher's ODE does in many (Song et al. 2023, arXiv 2303.01469, algorithm 2).
+
+    The target is the network itself without gradient: to average it, as first published, gains nothing (Song and
+    Dhariwal 2024, arXiv 2310.14189).
+    """
+
+    kind: Literal["distillation"] = "distillation"
+    loss: Literal["l2", "l1"] = "l2"
+    teacher: str = "prior"
+    """The prior to learn from: a name in the library or a file."""
+    scales: int = Field(40, ge=2)
+    """Noise levels of the Karras grid."""
+    rho: float = Field(7.0, gt=0)
+    weighting: Literal["snr", "snr+1", "karras", "truncated-snr", "uniform"] = "uniform"

@@ -106,6 +106,11 @@ def verify(names: Annotated[list[str] | None, NAMES] = None) -> None:
         raise typer.Exit(1)
 
 
+def _asked(metadata: Metadata) -> list[str]:
+    """What the user must give besides the image."""
+    return [spec.role for spec in metadata.inputs if spec.role not in ("image", "noise")]
+
+
 def _facts(metadata: Metadata) -> dict[str, str]:
     """The metadata as label and text, in the order in which a reader asks for them."""
     sampler = metadata.sampler
@@ -116,6 +121,7 @@ def _facts(metadata: Metadata) -> dict[str, str]:
         "about": metadata.description,
         "sampler": f"{sampler.family}, {sampler.steps} steps, {sampler.draws} noise draws",
         "images": f"{metadata.domain}, {metadata.channels} channels, range {metadata.range}",
+        "also needs": ", ".join(f"--{role.replace('_', '-')}" for role in _asked(metadata)),
         "scale": str(metadata.scale),
         "precision": metadata.precision,
         "licence": metadata.licence,

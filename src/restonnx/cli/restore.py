@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from restonnx.cli import outputs
+from restonnx.cli import extra_files, outputs
 from restonnx.cli.console import report, say, stderr
 from restonnx.cli.interrupt import run_cancellable
 from restonnx.cli.progress import Bar, bar
@@ -26,6 +26,14 @@ STRENGTH = typer.Option(min=0, max=1, help="0 gives the input back, 1 the restor
 SEED = typer.Option(min=0, max=2**63 - 1, metavar="N", help="The same seed gives the same result.")
 SAMPLES = typer.Option(min=1, help="Restore this many times with different noise and average.")
 STD = typer.Option("--std", help="Also write NAME_std.tif: how much the samples differ, per pixel (float32).")
+NOISE_LEVEL = typer.Option(
+    metavar="SIGMA|estimate",
+    help="Standard deviation of the noise, in the values of the images, for models that take it.",
+    show_default=False,
+)
+MASK = typer.Option(metavar="FILE", help="An image, not 0 where pixels are missing.", show_default=False)
+KERNEL = typer.Option(metavar="FILE", help="The point spread function: an image or a .npy file.", show_default=False)
+REFERENCE = typer.Option(metavar="FILE", help="Another image of the same place and size.", show_default=False)
 DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 TILE = typer.Option(min=1, help="Side of a tile in pixels; smaller needs less memory.", show_default="the model's")
 AXES = typer.Option(help="Meaning of the axes, such as ZYX or TCYX, where a file does not say it.", show_default=False)
@@ -41,6 +49,10 @@ def restore(
     seed: Annotated[int, SEED] = 0,
     samples: Annotated[int, SAMPLES] = 1,
     std: Annotated[bool, STD] = False,
+    noise_level: Annotated[str | None, NOISE_LEVEL] = None,
+    mask: Annotated[Path | None, MASK] = None,
+    kernel: Annotated[Path | None, KERNEL] = None,
+    reference: Annotated[Path | None, REFERENCE] = None,
     device: Annotated[str, DEVICE] = "auto",
     tile: Annotated[int | None, TILE] = None,
     axes: Annotated[str | None, AXES] = None,
@@ -53,6 +65,8 @@ def restore(
     """
     if std and samples < 2:
         raise typer.BadParameter("--std compares samples: pass --samples 2 or more with it")
+    level = extra_files.noise_level(noise_level)
+    from restonnx.extra_inputs import check_given
     from restonnx.images import SUFFIXES
     from restonnx.restore import Restorer
 
@@ -71,10 +85,13 @@ def restore(
         raise typer.Exit(1)
     started = time.perf_counter()
     restorer = run_cancellable(lambda _: Restorer(model, device=device, tile=tile))
+    given = {"noise_level": level, "mask": mask, "kernel": kernel, "reference": reference}
+    check_given(restorer.metadata, given)
+    given |= extra_files.read(mask, kernel, reference)
     outputs.make_folders(plan.jobs)
     say(running_on(restorer))
     fallback = restorer.fallback
-    options = {"axes": axes, "strength": strength, "seed": seed, "samples": samples}
+    options = {"axes": axes, "strength": strength, "seed": seed, "samples": samples, **given}
     with bar(len(plan.jobs), stderr()) as shown:
         done = run_cancellable(lambda cancel: _restore_all(restorer, plan.jobs, options, overwrite, shown, cancel))
     if restorer.fallback != fallback:

@@ -42,7 +42,9 @@ def forward(clean: Array, degraded: Array, noise: Array, schedule: ShiftSchedule
 
 
 def prior(degraded: Array, noise: Array, schedule: ShiftSchedule) -> Array:
-    """Where the chain starts at test time: the degraded image plus the last step's noise."""
+    """Where the chain starts at test time: the degraded image plus the last step's noise, of which kappa = 0 has none."""
+    if schedule.kappa == 0:
+        return degraded
     return degraded + float(schedule.kappa * schedule.sqrt_etas[-1]) * noise
 
 
@@ -146,12 +148,15 @@ def sample(
     predict:  callable (scaled x_t, timestep) -> the network's output, same shape as degraded.
     degraded: (N, C, H, W) at the size and in the range of the result.
     noise:    (T, N, C, H, W) standard normal; noise[0] starts the chain, noise[k] is added after its k-th step.
+              Not looked at where kappa is 0.
     clip:     bounds for every estimate of the clean image (the published code clips to [-1, 1] in pixel space).
     last:     the step whose estimate is returned; 0 completes the chain, a greater one cuts it short.
     between:  applied to x_t between the steps (training detaches it there).
     on_step:  called with (t, x_t, estimate of the clean image).
     """
-    x = prior(degraded, noise[0], schedule)
+    if not 0 <= last < schedule.steps:
+        raise ValueError(f"last must lie in 0..{schedule.steps - 1}, the steps of the chain, not be {last}")
+    x = prior(degraded, noise[0] if schedule.kappa else None, schedule)
     for t in reversed(range(last, schedule.steps)):
         clean = estimate(predict, x, degraded, schedule, t, reading)
         if clip is not None:
@@ -160,7 +165,8 @@ def sample(
             on_step(t, x, clean)
         if t > last:
             x = posterior_mean(x, clean, schedule, t)
-            x = x + float(np.sqrt(schedule.posterior_variance[t])) * noise[schedule.steps - t]
+            if schedule.kappa:
+                x = x + float(np.sqrt(schedule.posterior_variance[t])) * noise[schedule.steps - t]
             x = between(x) if between else x
     return clean  # at t = 0 the posterior's weights are (0, 1) and its variance is 0: the sample is the estimate
 

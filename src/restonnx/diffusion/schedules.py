@@ -35,8 +35,8 @@ class ShiftSchedule:
             raise ValueError(f"sqrt_etas must rise strictly within (0, 1], got {self.sqrt_etas}")
         if len(self.timesteps) != len(roots):
             raise ValueError(f"{len(roots)} steps but {len(self.timesteps)} timesteps")
-        if not self.kappa > 0:
-            raise ValueError(f"kappa must be positive, got {self.kappa}")
+        if not self.kappa >= 0:
+            raise ValueError(f"kappa must not be negative, got {self.kappa}")
 
     @property
     def steps(self) -> int:
@@ -108,10 +108,11 @@ def exponential(
     """ResShift's geometric schedule: sqrt(eta) runs from s_1 to etas_end as s_1 (etas_end / s_1)^((i / (T-1))^power).
 
     etas_end is the last SQUARE ROOT of eta, as in the published configurations.  s_1 = min(m / kappa, m).
+    kappa = 0 makes a chain without noise.
     """
     if steps < 1:
         raise ValueError(f"a sampler needs at least one step, got {steps}")
-    first = min(min_noise_level / kappa, min_noise_level)
+    first = min(min_noise_level / kappa, min_noise_level) if kappa else min_noise_level
     position = (np.arange(steps) / (steps - 1)) ** power if steps > 1 else np.ones(1)
     return ShiftSchedule(first * (etas_end / first) ** position, kappa, np.arange(steps))
 

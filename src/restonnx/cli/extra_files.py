@@ -1,0 +1,58 @@
+"""What `restonnx restore` hands on to models that take more than an image: a noise level, and files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from restonnx.errors import InputError
+
+
+def noise_level(text: str | None) -> float | str | None:
+    """The number, or "estimate". Raises typer.BadParameter for other text."""
+    if text is None or text == "estimate":
+        return text
+    try:
+        level = float(text)
+    except ValueError:
+        level = math.nan
+    if not (math.isfinite(level) and level >= 0):
+        raise typer.BadParameter(f'--noise-level must be a number of at least 0, or "estimate", not {text}')
+    return level
+
+
+def read(mask: Path | None, kernel: Path | None, reference: Path | None) -> dict[str, Any]:
+    """The arrays in the files, by the names of `restore`'s arguments; None where there is none.
+
+    A pixel of a colour mask is marked where any of its colours is; the colours of a kernel are averaged.
+    Raises InputError, which names the file.
+    """
+    from restonnx import images
+
+    found: dict[str, Any] = {"mask": None, "kernel": None, "reference": None}
+    if mask is not None:
+        picture = images.read(mask)
+        marked = np.asarray(picture.pixels) != 0
+        found["mask"] = marked if picture.color_axis is None else marked.any(axis=picture.color_axis)
+    if kernel is not None and kernel.suffix.lower() == ".npy":
+        found["kernel"] = _read_npy(kernel)
+    elif kernel is not None:
+        picture = images.read(kernel)
+        pixels = np.asarray(picture.pixels)
+        found["kernel"] = pixels if picture.color_axis is None else pixels.mean(axis=picture.color_axis)
+    if reference is not None:
+        found["reference"] = images.read(reference).pixels
+    return found
+
+
+def _read_npy(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is no array of numbers in numpy's format; save one with numpy.save") from error

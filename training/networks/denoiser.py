@@ -1,0 +1,47 @@
+"""The prior's network: one pass over a noisy image that is told how noisy it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from restonnx.training.networks.backbone import Encoder, Head
+
+SIGMA_DATA = 0.5
+"""Standard deviation of photographs in [-1, 1]."""
+
+
+class Denoiser(nn.Module):
+    """(scaled image, level) -> raw output, to be read through `diffusion.consistency.Preconditioning`.
+
+    scaled: (N, C, H, W), H and W multiples of 2^len(widths).  level: (N, 1, 1, 1), log(sigma) / 4.
+
+    The network sees as further channels (as in Zhang et al. 2018, arXiv 1710.04026, so that they cost nothing beyond
+    the first convolution) the level and the noise's standard deviation in the scaled image; and what it gives is
+    divided by the latter. So it predicts a correction in the image's own units, as the backbone does, whose weights it
+    can start from; the raw output is the noise brought to unit variance, and a gain of 1 / sigma is more than plain
+    convolutions with ReLU learn over decades of sigma.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        widths: tuple[int, ...] = (32, 64, 128),
+        down: tuple[int, ...] = (1, 1, 3),
+        up: tuple[int, ...] = (1, 1),
+        head_blocks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels + 2, tuple(widths), tuple(down), tuple(up))
+        self.head = Head(channels, widths[0], head_blocks, steps=1)
+        self.channels = channels
+        self.multiple = 2 ** len(widths)
+
+    def forward(self, scaled: Tensor, level: Tensor) -> Tensor:
+        sigma = torch.exp(4 * level)
+        amount = sigma * (sigma.square() + SIGMA_DATA**2).rsqrt()
+        image = SIGMA_DATA / 2 * scaled + 0.5  # with little noise the image in [0, 1], with much of it grey
+        known = torch.cat([amount, level], dim=1).expand(-1, -1, *scaled.shape[-2:])
+        features = self.encoder(torch.cat([image, known], dim=1))
+        correction: Tensor = self.head(image, features, 0)
+        return 2 / SIGMA_DATA * correction / amount
