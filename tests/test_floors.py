@@ -19,8 +19,8 @@ WINGS = ("training", "onnx_export")
 FLOORS = (
     {"errors"},
     {"diffusion"},
-    {"onnx_file", "model", "library", "session", "tiles", "noise", "arrays"},
-    {"restore"},
+    {"onnx_file", "model", "library", "session", "tiles", "blend", "noise", "noise_level", "arrays", "extra_inputs"},
+    {"restore", "solve", "user_physics"},
     {"blocks", "images", "isp"},
     {"training"},
     {"onnx_export"},

@@ -22,6 +22,7 @@ def test_the_public_names_are_complete_and_sorted() -> None:
         "load_model",
         "models",
         "restore",
+        "solve",
     ]
     assert sorted(restonnx.__all__) == restonnx.__all__
     assert dir(restonnx) == restonnx.__all__

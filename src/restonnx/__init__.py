@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError, RestonnxError
 
-# Imported at once, so that `restonnx.restore` is the function and never the module of the same name.
+# Imported at once, so that `restonnx.restore` is the function and never the module of the same name; `solve` as well.
 from restonnx.restore import Restorer, load_model, restore
+from restonnx.solve import solve
 
 if TYPE_CHECKING:
     from restonnx.library import models
@@ -32,6 +33,7 @@ __all__ = [
     "load_model",
     "models",
     "restore",
+    "solve",
 ]
 
 
