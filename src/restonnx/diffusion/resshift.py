@@ -42,7 +42,7 @@ def forward(clean: Array, degraded: Array, noise: Array, schedule: ShiftSchedule
 
 
 def prior(degraded: Array, noise: Array, schedule: ShiftSchedule) -> Array:
-    """Where the chain starts at test time: the degraded image plus the last step's noise, of which kappa = 0 has none."""
+    """Where the chain starts at test time: the degraded image plus the last step's noise, none where kappa is 0."""
     if schedule.kappa == 0:
         return degraded
     return degraded + float(schedule.kappa * schedule.sqrt_etas[-1]) * noise
