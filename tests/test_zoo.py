@@ -29,6 +29,12 @@ def image_for(entry: ModelEntry) -> np.ndarray:
     return image if entry.metadata.channels == 3 else image.mean(axis=2)
 
 
+def asks(entry: ModelEntry, sigma: float = 25.0) -> dict[str, float]:
+    """What the model takes besides the image: a prior is told the noise level."""
+    roles = [spec.role for spec in entry.metadata.inputs]
+    return {"noise_level": sigma / 255} if "noise_level" in roles else {}
+
+
 def with_halo(entry: ModelEntry, halo: int, side: int) -> Restorer:
     file = load_model(entry.path)
     tile = file.metadata.tile.model_copy(update={"halo": halo, "preferred": max(2 * halo + 8, 64)})
@@ -58,8 +64,8 @@ def test_a_card_says_what_a_model_is_for_and_what_not(entry: ModelEntry) -> None
 @pytest.mark.parametrize("side", [160, 240])
 def test_tiles_leave_no_seam_with_the_shipped_halo(entry: ModelEntry, side: int) -> None:
     image, halo = image_for(entry), entry.metadata.tile.halo
-    whole = with_halo(entry, halo, 4096)(image)
-    tiled = with_halo(entry, halo, max(side, 2 * halo + 16))(image)
+    whole = with_halo(entry, halo, 4096)(image, **asks(entry))
+    tiled = with_halo(entry, halo, max(side, 2 * halo + 16))(image, **asks(entry))
     scale = np.ptp(image) if image.ndim == 2 else 1.0
     assert np.abs(tiled - whole).max() < 0.25 / 255 * scale
 
@@ -68,15 +74,16 @@ def test_tiles_leave_no_seam_with_the_shipped_halo(entry: ModelEntry, side: int)
 def test_tiles_equal_the_whole_image_with_the_exact_halo(entry: ModelEntry) -> None:
     exact = entry.metadata.tile.halo_exact
     image = np.concatenate([image_for(entry)] * 2, axis=1)[:64]
-    whole = with_halo(entry, exact, 4096)(image)
-    tiled = with_halo(entry, exact, 2 * exact + 64)(image)
+    whole = with_halo(entry, exact, 4096)(image, **asks(entry))
+    tiled = with_halo(entry, exact, 2 * exact + 64)(image, **asks(entry))
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("entry", SHIPPED)
 def test_the_number_of_threads_changes_nothing_but_rounding(entry: ModelEntry) -> None:
     image = image_for(entry)[:128, :128]
-    one, two = (Restorer(entry.path, device="cpu", threads=threads)(image) for threads in (1, 2))
+    runs = (Restorer(entry.path, device="cpu", threads=threads) for threads in (1, 2))
+    one, two = (run(image, **asks(entry)) for run in runs)
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
 
 
@@ -86,7 +93,7 @@ def test_a_shipped_denoiser_brings_a_noisy_photograph_nearer_to_the_clean_one(en
     clean = demo("clean").astype(np.float32) / 255
     clean = clean if entry.metadata.channels == 3 else clean.mean(axis=2)
     degraded = noisy(clean, sigma, 0)
-    restored = Restorer(entry.path, device="cpu")(degraded)
+    restored = Restorer(entry.path, device="cpu")(degraded, **asks(entry, sigma))
     assert psnr_ssim(restored, clean)[0] > psnr_ssim(degraded, clean)[0] + 5
 
 
