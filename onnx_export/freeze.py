@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 OPSET = 20
 LIMIT = 1e-4
 """Largest difference from torch with which a graph is kept."""
-SIZES = ((1, 1, 1), (2, 2, 3), (1, 4, 3))
+Sizes = tuple[tuple[int, int, int], ...]
+SIZES: Sizes = ((1, 1, 1), (2, 2, 3), (1, 4, 3))
 """N, and H and W in units, at which it is compared."""
 
 
@@ -35,8 +38,8 @@ SIZES = ((1, 1, 1), (2, 2, 3), (1, 4, 3))
 class Port:
     """One input of a graph.
 
-    shape: a number where it is fixed, else "N"; "H" or "W", also times or over a number ("H*4", "W/8"); or another
-    letter for an odd length of its own.
+    shape: a number where it is fixed, else a letter, also times or over a number ("H*4", "W/8"): "N", "H" and "W", or
+    another one for an odd length of its own.
     """
 
     name: str
@@ -46,10 +49,10 @@ class Port:
     def spec(self) -> InputSpec:
         return InputSpec.model_validate({"name": self.name, "role": self.role})
 
-    def example(self, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """A likely input at that size; lengths of its own are 5."""
+    def example(self, n: int, height: int, width: int, generator: torch.Generator, own: int = 5) -> Tensor:
+        """A likely input at that size; lengths of its own are `own`."""
         known = {"N": n, "H": height, "W": width}
-        shape = tuple(_length(axis, known) for axis in self.shape)
+        shape = tuple(_length(axis, known, own) for axis in self.shape)
         if self.role == "noise":
             return torch.randn(shape, generator=generator)
         value = torch.rand(shape, generator=generator)
@@ -70,23 +73,26 @@ def freeze(
     precision: str = "float16",
     prefix: str = "network.",
     extra: Mapping[str, str] | None = None,
+    trace: Callable[[], onnx.ModelProto] | None = None,
+    sizes: Sizes = SIZES,
 ) -> tuple[float, ...]:
-    """Write the module as the .onnx file `out`, and return its largest difference from torch at each of `SIZES`.
+    """Write the module as the .onnx file `out`, and return its largest difference from torch at each of `sizes`.
 
     unit: sides are traced as whole multiples of it, and compared at a few; a multiple of `metadata.tile.multiple`.
     precision: how weights are stored; the arithmetic is float32 either way.  extra: more metadata.
     prefix: taken off the initialisers' names, so that they are those of the network's state_dict.
+    trace: makes the graph, where `to_onnx` of the module is not it.
     Raises ModelError, and writes nothing, where the graph and torch differ by more than `LIMIT`.
     """
     if precision == "float16":
         round_to_half(module)
-    model = to_onnx(module, ports, unit=unit, multiple=metadata.tile.multiple, prefix=prefix)
+    model = trace() if trace else to_onnx(module, ports, unit=unit, multiple=metadata.tile.multiple, prefix=prefix)
     if precision == "float16":
         store_as_half(model)
     for key, text in {METADATA_KEY: metadata.to_json(), **(extra or {})}.items():
         model.metadata_props.add(key=key, value=text)
     content = model.SerializeToString()
-    errors = compare(content, module, ports, unit)
+    errors = compare(content, module, ports, unit, sizes)
     if not max(errors) <= LIMIT:
         raise ModelError(f"the graph differs from torch by {max(errors):.1e}, more than {LIMIT:.0e}: not written")
     out = Path(out)
@@ -101,13 +107,19 @@ def freeze(
 
 
 def to_onnx(
-    module: nn.Module, ports: tuple[Port, ...], *, unit: int, multiple: int, prefix: str = "network."
+    module: nn.Module,
+    ports: tuple[Port, ...],
+    *,
+    unit: int,
+    multiple: int,
+    prefix: str = "network.",
+    outputs: tuple[str, ...] = ("restored",),
 ) -> onnx.ModelProto:
     """Trace the module with every length open that a port does not fix."""
     generator = torch.Generator().manual_seed(0)
     examples = {port.name: port.example(2, 4 * unit, 6 * unit, generator) for port in ports}
     letters = {_parsed(axis)[0] for port in ports for axis in port.shape if isinstance(axis, str)}
-    roots = {letter: Dim(letter) for letter in letters}
+    roots = {letter: Dim(letter.lower()) for letter in letters}  # N and S are functions to the tracer's algebra
     shapes = [
         {i: _dimension(axis, roots, multiple) for i, axis in enumerate(port.shape) if isinstance(axis, str)}
         for port in ports
@@ -120,8 +132,8 @@ def to_onnx(
             dynamo=True,
             opset_version=OPSET,
             input_names=list(examples),
-            output_names=["restored"],
-            dynamic_shapes=tuple(shapes),
+            output_names=outputs,
+            dynamic_shapes=_as_passed(module, shapes),
             optimize=False,
             verbose=False,
         )
@@ -133,8 +145,10 @@ def to_onnx(
     return model
 
 
-def compare(graph: bytes, module: nn.Module, ports: tuple[Port, ...], unit: int) -> tuple[float, ...]:
-    """Largest absolute difference between the graph in ONNX Runtime and the module in torch, at each of `SIZES`."""
+def compare(
+    graph: bytes, module: nn.Module, ports: tuple[Port, ...], unit: int, sizes: Sizes = SIZES
+) -> tuple[float, ...]:
+    """Largest absolute difference between the graph in ONNX Runtime and the module in torch, at each of the sizes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -142,8 +156,8 @@ def compare(graph: bytes, module: nn.Module, ports: tuple[Port, ...], unit: int)
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
     errors = []
-    for n, height, width in SIZES:
-        feeds = {port.name: port.example(n, height * unit, width * unit, generator) for port in ports}
+    for own, (n, height, width) in zip(itertools.cycle((5, 9, 3)), sizes, strict=False):
+        feeds = {port.name: port.example(n, height * unit, width * unit, generator, own) for port in ports}
         with torch.no_grad():
             expected = module(*feeds.values()).numpy()
         (found,) = session.run(None, {name: value.numpy() for name, value in feeds.items()})
@@ -154,19 +168,27 @@ def compare(graph: bytes, module: nn.Module, ports: tuple[Port, ...], unit: int)
 _AXIS = re.compile(r"([A-Za-z]+)(?:([*/])(\d+))?")
 
 
-def _length(axis: int | str, known: Mapping[str, int]) -> int:
+def _as_passed(module: nn.Module, shapes: list[dict[int, Dim]]) -> tuple[Any, ...]:
+    """What stands for `*others` in the module's signature as one tuple, as the tracer wants it."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    fixed = len(parameters) - 1
+    if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL or len(shapes) == fixed:
+        return tuple(shapes)
+    return (*shapes[:fixed], tuple(shapes[fixed:]))
+
+
+def _length(axis: int | str, known: Mapping[str, int], own: int) -> int:
     if isinstance(axis, int):
         return axis
     letter, operation, factor = _parsed(axis)
-    length = known.get(letter, 5)
+    length = known.get(letter, own)
     return length * factor if operation == "*" else length // factor
 
 
 def _dimension(axis: str, roots: Mapping[str, Dim], multiple: int) -> Dim:
     """The symbolic length of "N", "H*4", "W/8", a letter; H and W are whole multiples, so that H/8 is whole too."""
     letter, operation, factor = _parsed(axis)
-    if letter not in ("H", "W"):
-        return roots[letter]
+    multiple = multiple if letter in ("H", "W") else 1
     count = multiple * factor if operation == "*" else multiple // factor
     return roots[letter] if count == 1 else count * roots[letter]
 
@@ -181,7 +203,7 @@ def _parsed(axis: str) -> tuple[str, str, int]:
 def _name_dimensions(model: onnx.ModelProto, ports: tuple[Port, ...]) -> None:
     """Say N, H, W where the tracer wrote expressions such as 8*h."""
     shapes = {port.name: port.shape for port in ports} | {"restored": ("N", "C", "H_out", "W_out")}
-    for value in (*model.graph.input, *model.graph.output):
+    for value in (*model.graph.input, *(v for v in model.graph.output if v.name == "restored")):
         for dimension, axis in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
             if dimension.HasField("dim_param"):
                 dimension.dim_param = str(axis)

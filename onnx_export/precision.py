@@ -18,7 +18,10 @@ def round_to_half(module: nn.Module) -> None:
 
 
 def store_as_half(model: onnx.ModelProto) -> None:
-    """Replace every float32 initialiser by a float16 one of the same name and a Cast that feeds its users."""
+    """Replace the float32 initialisers by float16 ones of the same names and a Cast that feeds their users.
+
+    All but those that would be changed by it, such as the noise levels of a schedule.
+    """
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -27,12 +30,24 @@ def store_as_half(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT:
             continue
-        values = numpy_helper.to_array(tensor).astype(np.float16)
+        exact = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            values = exact.astype(np.float16)
+        if not np.array_equal(values.astype(np.float32), exact):
+            continue
         widened[tensor.name] = f"{tensor.name}.float32"
         casts.append(helper.make_node("Cast", [tensor.name], [widened[tensor.name]], to=TensorProto.FLOAT))
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = widened.get(name, name)
+    _rename_inputs(model.graph, widened)
     for node in reversed(casts):
         model.graph.node.insert(0, node)
+
+
+def _rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Of all nodes, those of loops' bodies too."""
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename_inputs(attribute.g, names)

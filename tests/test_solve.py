@@ -233,7 +233,7 @@ def test_progress_counts_every_pass_over_every_tile(prior: Restorer, passes: int
         progress=lambda *call: calls.append(call),
     )
     tiles = len(Restorer(prior.model, device="cpu", tile=32)._plan(90, 75)[0])
-    total = tiles * (2 * passes + 1)  # the last round's noise is so little that one pass removes it
+    total = tiles * 3 * passes
     assert tiles > 4
     assert calls == [(done, total) for done in range(total + 1)]
 
@@ -314,8 +314,7 @@ def half(image: Any) -> Any:
         ({"operator": Identity(), "noise_level": "guess"}, "noise_level must be a number"),
         ({"operator": Identity(), "value_range": (1, 1)}, "value_range must be two rising numbers"),
         ({"operator": Identity(), "steps": 0}, "steps must be an integer of at least 1"),
-        ({"operator": Identity(), "steps": 201}, "first_level must be from steps, 201, to 1000, not 200"),
-        ({"operator": Identity(), "first_level": 1001}, "first_level must be from steps, 10, to 1000"),
+        ({"operator": Identity(), "first_level": 1001}, "first_level must be from 1 to 1000, not 1001"),
         ({"operator": Identity(), "passes": 1.5}, "passes must be an integer"),
         ({"operator": Identity(), "iterations": True}, "iterations must be an integer"),
         ({"operator": Identity(), "result": "best"}, '"consistent" or "purified"'),

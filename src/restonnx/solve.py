@@ -15,8 +15,8 @@ import numpy as np
 from restonnx import arrays, noise, user_physics
 from restonnx.blend import Blend
 from restonnx.diffusion import purify
-from restonnx.diffusion.data_consistency import conjugate_gradient, proximal, rho_from
-from restonnx.diffusion.dcdp import dcdp, purify_latent, time_schedule
+from restonnx.diffusion.data_consistency import proximal, rho_from, smooth_fit
+from restonnx.diffusion.dcdp import dcdp, purify_latent
 from restonnx.errors import InputError, ModelError
 from restonnx.restore import Progress, Restorer
 from restonnx.session import Cancel
@@ -25,15 +25,23 @@ from restonnx.user_physics import Array, Floats, Shape, check_cancelled
 if TYPE_CHECKING:
     from restonnx.model import ModelFile
 
+# What follows was chosen on images that no benchmark reports; docs/notes/inverse-problems.md has the trials.
 FIRST_LEVEL = 200
-"""Of 1000 diffusion steps: the first round's noise has a third of the prior's range as its standard deviation. The
-published 400 lets the prior invent more, which serves where much is missing and costs fidelity elsewhere."""
+"""Of 1000 diffusion steps: the first round's noise level is a third of the prior's range. The published 400 lets the
+prior invent more, which serves where much is missing and costs fidelity elsewhere."""
+LAST_LEVEL = 0.015
+"""Of the prior's range: the last round's, unless the measurement's noise is more than that."""
+LAST_LEVEL_OF_NOISE = 0.7
+"""Of the measurement's noise: below that the prior has nothing left to remove."""
+WEIGHT = 0.5
+"""Of the purified image in the fit: it is better than the noise level that was taken from it says."""
+NOISE = 0.3
+"""Of a round's level: how much noise is added where one pass removes it. All of it, as published, is right where the
+prior is to draw a sample; a pass that gives the conditional mean is better asked with less."""
 LAST_SIGMA = 0.005
 """Of the prior's range: the last of several passes in one round."""
 LEAST_NOISE = 1e-3
 """Of the prior's range. No measurement is trusted more than that: it is the rounding error of 8 bits."""
-ROUGH_ITERATIONS = 10
-"""For an image of which no more is wanted than its range of values."""
 
 
 def solve(
@@ -51,7 +59,7 @@ def solve(
     iterations: int = 30,
     passes: int = 1,
     first_level: int = FIRST_LEVEL,
-    result: Literal["consistent", "purified"] = "consistent",
+    result: Literal["auto", "consistent", "purified"] = "auto",
     seed: int = 0,
     device: str = "auto",
     tile: int | None = None,
@@ -84,9 +92,10 @@ def solve(
     steps: rounds of data consistency and purification.
     iterations: at most, of conjugate gradients in each round, for operators without a closed form.
     passes: of the prior in each round. More than one give a sharper and less faithful image.
-    first_level: how many of 1000 diffusion steps the first round goes back; the last one goes back one. More let the
-        prior invent more, which large holes need.
-    result: the image as the last data consistency left it, or as the last purification did.
+    first_level: how many of 1000 diffusion steps the first round goes back; the others go back less and less, down to
+        the measurement's noise. More let the prior invent more, which large holes need.
+    result: the image as the last data consistency left it, or as the last purification did. "auto" takes the first
+        where there is no noise, else the second.
     seed: of the noise that is added in each round, which alone decides the result: not the tile or the threads.
     device, tile: as in `restore`.
     progress: called as progress(done, total), from (0, total) to (total, total), in passes over a tile.
@@ -123,13 +132,11 @@ def solve(
     y = (y - physics.forward(np.full(size, scaling.offset, np.float32))) * np.float32(1 / scaling.gain)
     noise_in_image = user_physics.estimated_noise(numbers) if noise_level == "estimate" else float(noise_level or 0)
     sigma_y = max(noise_in_image / scaling.gain, LEAST_NOISE * spread)
-    sigmas = purify.sigmas_of(purify.linear_abar())
-    levels = [float(sigmas[t - 1]) * spread / 2 for t in time_schedule(steps, first_level, 0)]
+    levels = _levels(steps, first_level, spread, sigma_y)
 
     def fit(v: Floats, k: int) -> Floats:
         check_cancelled(cancel)
-        # v is as uncertain as the noise that was taken from it; the start knows nothing.
-        rho = rho_from(sigma_y, levels[k - 1] if k else spread / 2)
+        rho = rho_from(sigma_y, levels[max(k - 1, 0)], WEIGHT)  # v is that of the round before
         fitted: Floats = proximal(physics, y, v, rho, iterations=iterations)
         return fitted
 
@@ -141,7 +148,7 @@ def solve(
     denoise.expect(sum(len(purifier.sigmas(level)) for level in levels))
     channels = restorer.metadata.channels
     ends = dcdp(
-        np.full(size, low + spread / 2, np.float32),
+        smooth_fit(physics, y, iterations=iterations).astype(np.float32),
         fit,
         purify_latent(
             purifier,
@@ -149,11 +156,12 @@ def solve(
             decode=lambda batch: arrays.from_channels(batch, size[1])[None],
         ),
         levels,
-        _draws(seed, steps, size, channels),
+        (drawn * np.float32(NOISE if passes == 1 else 1) for drawn in _draws(seed, steps, size, channels)),
         on_step=None if on_step is None else lambda k, x, v: on_step(k, image_of(x), image_of(v)),
     )
     check_cancelled(cancel)
-    image = image_of(ends.consistent if result == "consistent" else ends.purified)
+    consistent = result == "consistent" or (result == "auto" and not noise_in_image)
+    image = image_of(ends.consistent if consistent else ends.purified)
     if not np.isfinite(image).all():
         raise InputError("the image came out with values that are not finite: forward and adjoint grow without bounds")
     return arrays.to_dtype(image, dtype)
@@ -202,6 +210,13 @@ class Denoiser:
             self._progress(self._done, self._total)
 
 
+def _levels(steps: int, first_level: int, spread: float, sigma_y: float) -> list[float]:
+    """The noise level of each round in the prior's units, falling by the same factor from round to round."""
+    first = float(purify.sigmas_of(purify.linear_abar())[first_level - 1]) * spread / 2
+    last = min(max(LAST_LEVEL * spread, LAST_LEVEL_OF_NOISE * sigma_y), first)
+    return [float(level) for level in np.geomspace(first, last, steps)]
+
+
 def _draws(seed: int, steps: int, size: tuple[int, ...], channels: int) -> Iterator[Floats]:
     """The noise of each round, (N, channels, H, W) as `arrays.to_channels` gives images."""
     images = arrays.batch_size(size[1], channels)
@@ -219,9 +234,7 @@ def _typical(
     array = np.asarray(arrays.as_array(measurement))
     if array.dtype.kind != "c" and (operator is not None or array.shape == shape):
         return array
-    start = np.zeros((1, 3 if len(shape) == 3 else 1, *shape[:2]), np.float32)
-    rough = conjugate_gradient(physics, y, start, 0.0, iterations=ROUGH_ITERATIONS)
-    return arrays.to_dtype(user_physics.to_image(rough), dtype)
+    return arrays.to_dtype(user_physics.to_image(smooth_fit(physics, y)), dtype)
 
 
 def _value_range(image: Array, restorer: Restorer) -> arrays.Scaling:
@@ -247,10 +260,10 @@ def _check_arguments(counts: dict[str, Any], result: str, noise_level: Any, valu
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
-    if not counts["steps"] <= counts["first_level"] <= 1000:
-        raise InputError(f"first_level must be from steps, {counts['steps']}, to 1000, not {counts['first_level']}")
-    if result not in ("consistent", "purified"):
-        raise InputError(f'result must be "consistent" or "purified", not {result!r}')
+    if counts["first_level"] > 1000:
+        raise InputError(f"first_level must be from 1 to 1000, not {counts['first_level']}")
+    if result not in ("auto", "consistent", "purified"):
+        raise InputError(f'result must be "auto", "consistent" or "purified", not {result!r}')
     is_number = isinstance(noise_level, (int, float, np.number)) and not isinstance(noise_level, bool)
     if not (noise_level is None or noise_level == "estimate" or (is_number and 0 <= noise_level < np.inf)):
         raise InputError(f'noise_level must be a number of at least 0, "estimate" or None, not {noise_level!r}')

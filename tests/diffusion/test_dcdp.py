@@ -18,6 +18,7 @@ from restonnx.diffusion.data_consistency import (
     proximal,
     pull_from,
     rho_from,
+    smooth_fit,
     step_from,
 )
 from restonnx.diffusion.dcdp import STYLES, dcdp, purify_latent, purify_reencoded, time_schedule
@@ -120,6 +121,23 @@ def test_conjugate_gradients_find_the_closed_form(rho: float, seed: int) -> None
     found = conjugate_gradient(blur, y, v, rho, iterations=60, tolerance=1e-6)
     np.testing.assert_allclose(found, blur.proximal(y, v, rho), atol=2e-4)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1.0, 1e3])
+def test_a_first_image_fills_what_is_missing_smoothly_whatever_the_units_of_the_operator(gain: float) -> None:
+    rows, cols = np.mgrid[:24, :20].astype(np.float32)
+    ramps = np.stack([rows / 24, 1 - cols / 20])[None]
+    mask = Mask(gain * box_mask(24, 20, 8, 14, 6, 12))
+    found = smooth_fit(mask, mask.forward(ramps), iterations=100)
+    np.testing.assert_allclose(found, ramps, atol=0.02)
+    np.testing.assert_array_equal(smooth_fit(mask, 0 * ramps), 0 * ramps)
+
+
+def test_a_first_image_is_the_same_in_torch() -> None:
+    torch = pytest.importorskip("torch")
+    y = np.random.default_rng(0).random((2, 3, 6, 5)).astype(np.float32)
+    found = smooth_fit(Downsample(4), torch.from_numpy(y)).numpy()
+    np.testing.assert_allclose(found, smooth_fit(Downsample(4), y), atol=1e-4)
 
 
 def test_a_fit_that_is_perfect_already_stays_finite() -> None:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from restonnx.diffusion.borders import inner, is_traced
-from restonnx.diffusion.operators import linearize
+from restonnx.diffusion.borders import inner, is_traced, zero_pad
+from restonnx.diffusion.operators import CustomOperator, linearize
 
 Array = Any
 Conjugate = tuple[Array, Array, Array, Array]
@@ -119,7 +119,7 @@ def proximal(
     return conjugate_gradient(operator, measurement, v, rho, iterations=iterations, tolerance=tolerance)
 
 
-def rho_from(noise_level: float, sigma: float, weight: float = 1.0) -> float:
+def rho_from(noise_level: Any, sigma: Any, weight: float = 1.0) -> Any:
     """weight noise_level^2 / sigma^2: how much v counts whose error has the standard deviation sigma."""
     return weight * (noise_level / sigma) ** 2
 
@@ -157,6 +157,36 @@ def next_conjugate(operator: Any, rho: Any, state: Conjugate, enough: Array) -> 
     x, residual = x + length * direction, residual - length * image
     following = inner(residual, residual)
     return x, residual, residual + following / (energy + (energy == 0)) * direction, following
+
+
+def smooth_fit(
+    operator: Any, measurement: Array, *, weight: float = 0.05, iterations: int = 30, tolerance: float = 1e-4
+) -> Array:
+    """A first image, without any prior:  argmin over x of  ||A x - y||^2 / 2 + weight gain / 2 ||gradient of x||^2.
+
+    For linear operators, by conjugate gradients from 0; what is missing is filled smoothly from around it. gain, which
+    is that of A' A for A' y, makes the units of A not matter.
+    """
+    back = operator.adjoint(measurement)
+    energy = inner(back, back)
+    gain = inner(back, operator.adjoint(operator.forward(back))) / (energy + (energy == 0))
+
+    def normal(x: Array) -> Array:
+        return operator.adjoint(operator.forward(x)) + weight * gain * _roughness(x)
+
+    state, enough = (0 * back, back, back, energy), tolerance**2 * energy
+    for _ in range(iterations):
+        if not is_traced(back) and not (state[-1] > enough).any():
+            break
+        state = next_conjugate(CustomOperator(lambda x: x, normal), 0.0, state, enough)
+    return state[0]
+
+
+def _roughness(x: Array) -> Array:
+    """Half the derivative of the sum of the squared differences between neighbours."""
+    across, down = x[..., 1:] - x[..., :-1], (x[..., 1:, :] - x[..., :-1, :]).swapaxes(-1, -2)
+    along_rows = zero_pad(across, 1, 0) - zero_pad(across, 0, 1)
+    return along_rows + (zero_pad(down, 1, 0) - zero_pad(down, 0, 1)).swapaxes(-1, -2)
 
 
 def _gradient(operator: Any, measurement: Array, x: Array, start: Array, pull: float) -> tuple[Array, Array]:

@@ -1,0 +1,208 @@
+"""A prior becomes the solver of one inverse problem: DCDP with its operator inside one .onnx file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restonnx import library
+from restonnx.errors import InputError
+from restonnx.model import Metadata, SamplerSpec, TileSpec
+from restonnx.model import read as read_model
+from restonnx.onnx_export import published
+from restonnx.onnx_export.dcdp_graphs import FIRST_LEVEL, Dcdp, Prior
+from restonnx.onnx_export.export import Export, unrolled
+from restonnx.onnx_export.freeze import freeze
+from restonnx.onnx_export.official import State
+from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
+from restonnx.onnx_export.options import parse
+from restonnx.onnx_export.unroll import DenoisingPrior
+from restonnx.tiles import smallest_tile
+from restonnx.training import checkpoint as checkpoints
+from restonnx.training.checkpoint import RECIPE_KEY
+
+TILE = 512
+"""Side of a tile of the result, for priors of any size."""
+FADE = 128
+"""Over which such tiles are blended."""
+LEAST_UNIT = 32
+TASKS = {"blur": "deblur", "inpaint": "inpaint", "superresolve": "superresolve", "denoise": "denoise"}
+TAKES = {
+    "blur": "Takes the blur's kernel and the noise level of the blurred image.",
+    "inpaint": "Takes a mask of the missing pixels and the noise level of the others.",
+    "superresolve": "Takes the noise level of the small image, which was shrunk as MATLAB's imresize does it.",
+    "denoise": "Takes the noise level.",
+}
+
+
+def export_dcdp(
+    prior: str | Path | Prior,
+    out: str | Path,
+    *,
+    operator: str = "blur",
+    scale: int = 4,
+    rounds: int = 10,
+    passes: int = 1,
+    iterations: int = 20,
+    first_level: int = FIRST_LEVEL,
+    last_level: int = 0,
+    style: str = "linear",
+    clip: bool | None = None,
+    name: str | None = None,
+    title: str | None = None,
+    precision: str = "float16",
+) -> Export:
+    """Write the .onnx file that solves `operator` (blur, inpaint, superresolve, denoise) with that prior.
+
+    prior:       a checkpoint, a model in the library, an exported file, or the module of one.
+    scale:       of superresolve.
+    rounds:      of data consistency and purification.  passes: of the prior in each: more than 1 are DDIM.
+    iterations:  at most, of conjugate gradients in each round, for blur and superresolve.
+    first_level: of 1000 diffusion steps, how noisy the first round is; it falls to `last_level` in that style.
+    clip:        bound the prior's estimates; by default those of published priors, as they were published.
+    Raises InputError or ModelError in one line, and writes nothing then.
+    """
+    given = {"operator": operator, "scale": scale, "rounds": rounds, "passes": passes, "iterations": iterations}
+    given |= {"first_level": first_level, "last_level": last_level, "style": style, "clip": clip}
+    parse("dcdp", given)
+    if precision not in ("float16", "float32"):
+        raise InputError(f"precision must be float16 or float32, not {precision!r}")
+    denoiser, about, extra = _prior(prior)
+    consistent = _is_consistency(denoiser)
+    if consistent and passes > 1:
+        raise InputError("a consistency model purifies in one pass: passes must be 1")
+    try:
+        module = Dcdp(
+            denoiser,
+            operator,
+            scale=scale,
+            rounds=rounds,
+            passes=passes,
+            iterations=iterations,
+            first_level=first_level,
+            last_level=last_level,
+            style=style,
+            clip=not isinstance(denoiser, DenoisingPrior) if clip is None else clip,
+        ).eval()
+    except ValueError as error:
+        raise InputError(f"no such chain: {error}") from None
+    purifier = "consistency" if consistent else "tweedie" if passes == 1 else "ddim"
+    options: dict[str, Any] = {
+        "operator": operator,
+        "prior": about.name,
+        "purifier": purifier,
+        "passes": passes,
+        "levels": [round(level, 5) for level in module.levels],
+        "clip": module.purifier.clip is not None,
+    }
+    if module.looped:
+        options["iterations"] = iterations
+    metadata = about.model_copy(
+        update={
+            "name": name or f"{about.name}-{operator}"[:64].strip("-"),
+            "title": title or f"{TASKS[operator].capitalize()} ({about.title})",
+            "task": TASKS[operator],
+            "description": f"DCDP (arXiv 2403.06054) with the prior {about.name}. {TAKES[operator]}",
+            "sampler": SamplerSpec(family="dcdp", steps=rounds, draws=module.draws, kappa=None, options=options),
+            "range": module.range,
+            "scale": module.scale,
+            "inputs": tuple(port.spec() for port in module.ports),
+            "tile": _tiles(module, about.tile),
+            "measured": {},
+        }
+    )
+    metadata = Metadata.model_validate(metadata.model_dump(by_alias=True))
+    unit = module.multiple * -(-LEAST_UNIT // module.multiple)
+    errors = freeze(
+        module,
+        module.ports,
+        metadata,
+        out,
+        unit=unit,
+        precision=precision,
+        extra=extra,
+        trace=lambda: module.to_onnx(unit),
+    )
+    return Export(Path(out), metadata, errors)
+
+
+def _prior(prior: str | Path | Prior) -> tuple[Prior, Metadata, dict[str, str]]:
+    """The prior's module, its metadata, and what else its file says of it."""
+    if not isinstance(prior, str | Path):
+        return prior, _about(prior), {}
+    path = Path(prior)
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
+        raise InputError(f"{path}: export it first with --from {path} --as adm (or consistency), then that file")
+    if path.suffix != ".safetensors":
+        file = library.find(prior)
+        path, about = file.path, file.metadata
+        if about.network.get("kind") in ("adm", "consistency"):
+            return published.from_exported(about, _stored(path)), about, {}
+    saved = checkpoints.load(path)
+    module = unrolled(saved)
+    if not isinstance(module, DenoisingPrior):
+        raise InputError(
+            f"{prior} is no prior but a chain of {saved.recipe.sampler.family}; restonnx train prior makes one"
+        )
+    about = read_model(path).metadata if path.suffix == ".onnx" else _about(module, saved)
+    if about.sampler.family == "dcdp":
+        raise InputError(f"{prior} is a chain already; pass its prior, {about.sampler.options.get('prior', 'prior')}")
+    return module, about, {RECIPE_KEY: saved.recipe.model_dump_json(by_alias=True)}
+
+
+def _stored(path: Path) -> State:
+    """The weights in an exported file."""
+    import onnx
+    from onnx import numpy_helper
+
+    stored = onnx.load(path).graph.initializer
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored}
+    return {name: torch.from_numpy(value.astype("float32")) for name, value in values.items() if value.ndim}
+
+
+def _about(module: Prior, saved: checkpoints.Checkpoint | None = None) -> Metadata:
+    """What is said of a prior that is in no exported file."""
+    channels = int(module.ports[0].shape[1])
+    about = None if saved is None else saved.recipe.about
+    kind = "unknown" if saved is None else saved.recipe.network.kind
+    multiple = module.network.multiple
+    return Metadata(
+        schema_=1,
+        name="prior" if saved is None else saved.recipe.name,
+        title="Prior" if about is None else about.title,
+        version="1.0.0" if about is None else about.version,
+        task="prior",
+        description="",
+        sampler=SamplerSpec(family="direct", steps=1, draws=0, kappa=None),
+        domain="display_rgb" if channels == 3 else "display_gray",
+        channels=channels,
+        range=module.range,
+        scale=1,
+        inputs=tuple(port.spec() for port in module.ports),
+        tile=TileSpec(mode="overlap", multiple=multiple, halo=FADE, halo_exact=0, preferred=TILE),
+        precision="float32",
+        licence="unknown" if about is None else about.licence,
+        authors=() if about is None else about.authors,
+        training_data=() if about is None else about.training_data,
+        recipe="" if saved is None else saved.recipe.name,
+        recipe_hash="" if saved is None else saved.recipe.hash(),
+        network={"kind": kind} if saved is None else saved.recipe.network.model_dump(mode="json"),
+        parent=None if saved is None else saved.parent,
+    )
+
+
+def _tiles(module: Dcdp, prior: TileSpec) -> TileSpec:
+    """Overlap, as a pixel of the result depends on the whole tile through every round."""
+    side, fade = (prior.preferred, prior.halo) if prior.mode == "overlap" else (TILE, FADE)
+    side, fade = side // module.scale, fade // module.scale
+    side = max(side, smallest_tile(-(-fade // 2), module.multiple)) // module.multiple * module.multiple
+    return TileSpec(mode="overlap", multiple=module.multiple, halo=fade, halo_exact=0, preferred=side)
+
+
+def _is_consistency(prior: Prior) -> bool:
+    if isinstance(prior, AdmDenoiser):
+        return False
+    assert isinstance(prior, DenoisingPrior | ConsistencyDenoiser)
+    return prior.preconditioning.boundary

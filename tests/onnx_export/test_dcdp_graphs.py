@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason='exporting needs torch: pip install "restonnx[train]"')
+
+import onnx
+import onnxruntime
+import torch
+from tiny_published import ADM, CONSISTENCY, built, drawn, prior
+from torch import Tensor
+
+from restonnx.diffusion.blurs import Blur, gaussian_kernel
+from restonnx.diffusion.data_consistency import conjugate_gradient, proximal, rho_from
+from restonnx.diffusion.dcdp import dcdp
+from restonnx.diffusion.operators import Identity, Mask
+from restonnx.diffusion.purify import linear_abar
+from restonnx.diffusion.resizing import Downsample
+from restonnx.errors import InputError
+from restonnx.model import read
+from restonnx.onnx_export import dcdp_export
+from restonnx.onnx_export.dcdp_export import export_dcdp
+from restonnx.onnx_export.dcdp_graphs import LEAST_NOISE, Dcdp
+from restonnx.onnx_export.freeze import compare
+from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
+from restonnx.restore import Restorer
+
+OPERATORS = ("blur", "inpaint", "superresolve", "denoise")
+SIDE = 16
+
+
+def feeds(module: Dcdp, noise_level: float, samples: int = 1) -> tuple[Tensor, ...]:
+    """Inputs of a module, of images of SIDE pixels (measured ones are smaller in super-resolution)."""
+    small = SIDE // module.scale
+    image, noise = drawn(samples, 3, small, small).tanh(), drawn(samples, module.draws, 3, SIDE, SIDE, seed=1)
+    kernel = torch.from_numpy(gaussian_kernel(5, 1.0)).expand(samples, 1, 5, 5)
+    mask = (drawn(samples, 1, SIDE, SIDE, seed=2) > 0).float()
+    given = {"blur": (kernel,), "inpaint": (mask,)}.get(module.operator, ())
+    return (image, noise, *given, torch.full((samples, 1, 1, 1), noise_level))
+
+
+@pytest.mark.parametrize("noise_level", [0.0, 0.2])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_module_is_dcdp_with_the_operators_of_diffusion(operator: str, noise_level: float) -> None:
+    module = Dcdp(prior(), operator, scale=2, rounds=3, iterations=4)
+    image, noise, *given, level = feeds(module, noise_level, samples=2)
+    sigma_y = max(noise_level, LEAST_NOISE)
+    physics: Any = {
+        "blur": lambda: Blur(given[0]),
+        "inpaint": lambda: Mask(given[0]),
+        "superresolve": lambda: Downsample(2),
+        "denoise": Identity,
+    }[operator]()
+    measured = physics.forward(image) if operator == "inpaint" else image
+
+    def fit(v: Tensor, k: int) -> Tensor:
+        rho = rho_from(sigma_y, module.levels[max(k - 1, 0)])
+        if operator in ("blur", "superresolve"):
+            found: Tensor = conjugate_gradient(physics, measured, v, rho, iterations=4)
+            return found
+        closed: Tensor = proximal(physics, measured, v, rho)
+        return closed
+
+    ends = dcdp(torch.zeros_like(noise[:, 0]), fit, module.purifier, module.levels, noise.unbind(1))
+    expected = ends.purified if noise_level else ends.consistent
+    np.testing.assert_allclose(module(image, noise, *given, level), expected, atol=2e-5)
+
+
+def test_without_noise_the_result_agrees_with_the_measurement() -> None:
+    module = Dcdp(prior(), "inpaint", rounds=2)
+    image, noise, mask, level = feeds(module, 0.0)
+    np.testing.assert_allclose(module(image, noise, mask, level) * mask, image * mask, atol=1e-4)
+
+
+def test_missing_pixels_may_hold_anything() -> None:
+    module = Dcdp(prior(), "inpaint", rounds=2)
+    image, noise, mask, level = feeds(module, 0.1)
+    other = torch.where(mask > 0, image, torch.nan)
+    torch.testing.assert_close(module(other, noise, mask, level), module(image, noise, mask, level))
+
+
+def priors() -> dict[str, Any]:
+    abar = torch.from_numpy(linear_abar())
+    return {
+        "ours": prior,
+        "adm": lambda: AdmDenoiser(built(ADM), abar),
+        "consistency": lambda: ConsistencyDenoiser(built(CONSISTENCY)),
+    }
+
+
+def errors_without_noise(content: bytes, module: Dcdp) -> float:
+    """As `compare`, where the measurement is trusted and the other end of the last round is the result."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    values = feeds(module, 0.0, samples=2)
+    (found,) = session.run(None, {port.name: v.numpy() for port, v in zip(module.ports, values, strict=True)})
+    return float(np.abs(found - module(*values).numpy()).max())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("operator", "kind", "options"),
+    [
+        ("blur", "ours", {"iterations": 6}),
+        ("superresolve", "ours", {"scale": 2, "iterations": 6}),
+        ("inpaint", "ours", {"passes": 3}),
+        ("denoise", "adm", {"clip": True}),
+        ("inpaint", "consistency", {"clip": True}),
+    ],
+)
+def test_the_graph_equals_torch_at_every_size(operator: str, kind: str, options: dict[str, Any]) -> None:
+    module = Dcdp(priors()[kind](), operator, rounds=3, **options).eval()
+    unit = module.multiple * -(-16 // module.multiple)
+    content = module.to_onnx(unit).SerializeToString()
+    assert max(compare(content, module, module.ports, unit)) < 1e-4
+    assert errors_without_noise(content, module) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dcdp") / "inpaint.onnx"
+    return export_dcdp(prior(), out, operator="inpaint", rounds=7, passes=2).path
+
+
+@pytest.mark.slow
+def test_the_weights_and_the_network_stand_in_the_file_once(exported: Path) -> None:
+    graph = onnx.load(exported).graph
+    names = [tensor.name for tensor in graph.initializer]
+    weights = list(prior().network.state_dict())
+    assert all(names.count(name) == 1 for name in weights)
+
+    def nodes(part: Any) -> Any:
+        for node in part.node:
+            yield node
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    yield from nodes(attribute.g)
+
+    uses = [name for node in nodes(graph) if node.op_type == "Conv" for name in node.input]
+    assert uses.count("encoder.down_blocks.0.0.conv1.weight.float32") == 1
+
+
+@pytest.mark.slow
+def test_the_file_describes_itself_and_restores_an_image(exported: Path) -> None:
+    file = read(exported)
+    meta = file.metadata
+    assert (meta.sampler.family, meta.sampler.steps, meta.sampler.draws) == ("dcdp", 7, 7)
+    assert meta.sampler.options["purifier"] == "ddim"
+    assert [spec.role for spec in meta.inputs] == ["image", "noise", "mask", "noise_level"]
+    assert meta.tile.mode == "overlap"
+    image = np.random.default_rng(0).integers(0, 255, (30, 37, 3), dtype=np.uint8)
+    missing = np.zeros((30, 37), bool)
+    missing[10:15, 10:20] = True
+    restored = Restorer(file, device="cpu")(image, mask=missing, noise_level=0)
+    assert restored.dtype == np.uint8
+    np.testing.assert_allclose(restored[~missing].astype(int), image[~missing], atol=1)
+    assert (restored[missing] != image[missing]).any()
+
+
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describe, but do not trace."""
+    monkeypatch.setattr(dcdp_export, "freeze", lambda *_, **__: (0.0,))
+
+
+def test_a_tile_is_as_large_in_the_result_for_every_scale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub(monkeypatch)
+    plain = export_dcdp(prior(), tmp_path / "x.onnx", operator="denoise").metadata
+    fourfold = export_dcdp(prior(), tmp_path / "x.onnx", operator="superresolve", scale=4).metadata
+    assert fourfold.scale == 4
+    assert fourfold.tile.preferred * 4 == plain.tile.preferred
+    assert fourfold.tile.halo * 4 == plain.tile.halo
+    assert fourfold.name == "prior-superresolve"
+    assert fourfold.task == "superresolve"
+
+
+def test_a_consistency_model_purifies_in_one_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub(monkeypatch)
+    consistent = ConsistencyDenoiser(built(CONSISTENCY))
+    options = export_dcdp(consistent, tmp_path / "x.onnx").metadata.sampler.options
+    assert options["purifier"] == "consistency"
+    assert options["clip"] is True
+    with pytest.raises(InputError, match="passes must be 1"):
+        export_dcdp(consistent, tmp_path / "x.onnx", passes=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"operator": "rotate"}, "'blur', 'inpaint', 'superresolve' or 'denoise'"),
+        ({"scale": 1}, "option scale: .*greater than or equal to 2"),
+        ({"rounds": 0}, "option rounds"),
+        ({"rounds": 20, "first_level": 10}, "rounds must be from 1 to the first level 10"),
+        ({"style": "steep"}, "option style"),
+        ({"precision": "int8"}, "float16 or float32"),
+    ],
+)
+def test_chains_that_cannot_be_are_refused_in_one_line(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint) as error:
+        export_dcdp(prior(), tmp_path / "x.onnx", **options)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_prior_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no prior but a chain of resshift"):
+        export_dcdp("denoise", tmp_path / "x.onnx")
+    with pytest.raises(InputError, match="--as adm"):
+        export_dcdp("ffhq_10m.pt", tmp_path / "x.onnx")
