@@ -188,8 +188,10 @@ def show(path: Path, folder: Path, best: dict[str, Method], kernels: dict[int, F
     k = 4
     blurred = load(folder / "input" / f"{REPORTED}_kernel{k}.png")
     parts = [registered(best[name](blurred, kernels[k]), sharp)[0] for name in ("blurred", "Richardson-Lucy", "DCDP")]
-    row = np.concatenate([*parts, sharp[BORDER:-BORDER, BORDER:-BORDER]], axis=1)
-    Image.fromarray(np.rint(row * 255).astype(np.uint8)).save(path, quality=88)
+    parts.append(sharp[BORDER:-BORDER, BORDER:-BORDER])
+    row = np.concatenate([np.pad(part, ((0, 0), (0, 4)), constant_values=1) for part in parts], axis=1)[:, :-4]
+    picture = Image.fromarray(np.rint(row * 255).astype(np.uint8))
+    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC).save(path, quality=85)
 
 
 if __name__ == "__main__":
