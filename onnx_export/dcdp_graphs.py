@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Prior = DenoisingPrior | AdmDenoiser | ConsistencyDenoiser
 OPERATORS = ("blur", "inpaint", "superresolve", "denoise")
 FIRST_LEVEL = 400
-"""Of 1000 diffusion steps, as in `restonnx.solve`: the first round's noise is as strong as the range is wide."""
+"""Of 1000 diffusion steps, as published: the first round's noise is as strong as the range is wide."""
 LEAST_NOISE = 2e-3
 """In [-1, 1]. No measurement is trusted more than that: it is the rounding error of 8 bits."""
 LAST_SIGMA = 0.01
