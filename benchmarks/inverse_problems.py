@@ -2,10 +2,10 @@
 
     taskset -c 0 python benchmarks/inverse_problems.py --prior prior --data TEST_IMAGES
 
-TEST_IMAGES holds Set5, Set14 and McMaster. Centre crops of 128 x 128, one thread; seconds are
-the processor's. The noise is drawn once for each
-problem and image; sigma is its standard deviation for images in [-1, 1]. PSNR and SSIM over all channels, after
-clipping and rounding to 8 bit. `deepinv_solvers.py` says how to install deepinv. An interrupted run goes on where it
+TEST_IMAGES holds Set5, Set14 and McMaster. Centre crops of 128 x 128, one thread; seconds are the processor's. The
+noise is drawn once for each problem and image; sigma is its standard deviation for images in [-1, 1]. PSNR and SSIM
+over all channels, after clipping and rounding to 8 bit. DPS runs on the first image alone, unless --slow-images says
+more. `deepinv_solvers.py` says how to install deepinv, and its solvers' settings. An interrupted run goes on where it
 was.
 """
 
