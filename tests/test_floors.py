@@ -19,13 +19,16 @@ WINGS = ("training", "onnx_export")
 FLOORS = (
     {"errors"},
     {"diffusion"},
-    {"onnx_file", "model", "library", "session", "tiles", "blend", "noise", "noise_level", "arrays", "extra_inputs"},
+    {"onnx_file", "model", "library", "session", "tiles", "blend", "noise", "noise_level", "arrays", "extra_inputs"}
+    | {"region"},
     {"restore", "solve", "user_physics"},
     {"blocks", "images", "isp"},
     {"training"},
     {"onnx_export"},
     {"plugin", "cli", "__init__", "__main__"},
 )
+VIEW = "restonnx.plugin.view."
+"""Loaded by napari alone, once its window is there."""
 # What ruff bans at module level, so that the two cannot differ.
 HEAVY = frozenset(
     tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]["flake8-tidy-imports"][
@@ -137,11 +140,24 @@ def reaches_a_wing_from_outside_a_command(found: Import) -> bool:
 
 
 def is_heavy_on_import(found: Import) -> bool:
-    return room(found.module) not in WINGS and found.on_import and found.target.split(".")[0] in HEAVY
+    return (
+        room(found.module) not in WINGS
+        and found.on_import
+        and found.target.split(".")[0] in HEAVY
+        and not found.module.startswith(VIEW)
+    )
+
+
+def reaches_the_view_without_napari(found: Import) -> bool:
+    """Only napari's manifest names what imports Qt; a command of it gets there inside its function."""
+    return found.on_import and found.target.startswith(VIEW) and not found.module.startswith(VIEW)
 
 
 def trains_through_more_than_models(found: Import) -> bool:
-    """Training stands on the models' floor; only what measures a finished model runs it as a user would."""
+    """Training stands on the models' floor; only what measures a finished model runs it as a user would, and what
+    reads a user's own files reads them as everything else does."""
+    if found.module == "restonnx.training.pairs" and room(found.target) == "images":
+        return False
     return (
         room(found.module) == "training"
         and is_ours(found.target)
@@ -169,6 +185,7 @@ RULES = (
     goes_up,
     reaches_a_wing_from_outside_a_command,
     is_heavy_on_import,
+    reaches_the_view_without_napari,
     trains_through_more_than_models,
     is_foreign_to_diffusion,
     reaches_a_wing_by_a_short_name,
@@ -202,6 +219,8 @@ def test_the_rules_see_every_wing(wing: str) -> None:
         ("restonnx.training.loop", "import torch\nfrom ..model import Metadata", set()),
         ("restonnx.training.loop", "from ..restore import restore", {"trains_through_more_than_models"}),
         ("restonnx.training.evaluate", "from ..restore import restore", set()),
+        ("restonnx.training.pairs", "from ..images import read", set()),
+        ("restonnx.training.pairs", "from ..restore import restore", {"trains_through_more_than_models"}),
         ("restonnx.training.loop", "from ..cli.console import say", {"goes_up"}),
         ("restonnx.cli.train", "def f():\n    from restonnx.training import loop", set()),
         (
@@ -214,6 +233,10 @@ def test_the_rules_see_every_wing(wing: str) -> None:
             "def f():\n    from ..training import loop",
             {"reaches_a_wing_from_outside_a_command"},
         ),
+        ("restonnx.plugin.view.form", "from napari.layers import Image", set()),
+        ("restonnx.plugin.source", "from napari.layers import Image", {"is_heavy_on_import"}),
+        ("restonnx.plugin.source", "from restonnx.plugin.view.run import Run", {"reaches_the_view_without_napari"}),
+        ("restonnx.plugin.commands", "def f():\n    from restonnx.plugin.view.open import opened", set()),
         ("restonnx.session", "import onnxruntime as ort", {"is_heavy_on_import"}),
         ("restonnx.session", "class A:\n    from PIL import Image", {"is_heavy_on_import"}),
         ("restonnx.session", "def f():\n    import onnxruntime as ort", set()),
@@ -232,7 +255,15 @@ def test_the_rules_see_every_wing(wing: str) -> None:
     ],
 )
 def test_each_rule_sees_what_breaks_it(module: str, source: str, broken: set[str]) -> None:
-    known = frozenset(("restonnx.restore", "restonnx.tiles", "restonnx.noise", "restonnx.diffusion.schedules"))
+    known = frozenset(
+        (
+            "restonnx.restore",
+            "restonnx.plugin.view.run",
+            "restonnx.tiles",
+            "restonnx.noise",
+            "restonnx.diffusion.schedules",
+        )
+    )
     found = list(imports_of(module, source, False, known))
     assert {rule.__name__ for rule in RULES if any(rule(one) for one in found)} == broken
 

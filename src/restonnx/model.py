@@ -8,7 +8,7 @@ Further inputs, at most one of each role, are float32 too:
     noise_level  (N, 1, 1, 1)    standard deviation of the image's noise, in the units of `Metadata.range`
     mask         (N, 1, H, W)    1: the pixel is known, 0: it is missing
     kernel       (N, 1, kh, kw)  point spread function of odd sides, its sum 1
-    reference    (N, C, H, W)    another image of the same place, in `Metadata.range`
+    reference    (N, C, H * scale, W * scale)  another image of the same place, in `Metadata.range`
 """
 
 from __future__ import annotations
@@ -93,6 +93,28 @@ class SamplerSpec(_Part):
     options: dict[str, float | int | str | bool | list[Any]] = {}
 
 
+class MosaicSpec(_Part):
+    """How a model of the domain cfa sees a mosaic: black is 0 and saturation 1, not white balanced.
+
+    With four channels the mosaic is packed: red, green beside red, green beside blue, blue, in any camera's phase.
+    """
+
+    reading: Literal["linear", "k-sigma", "variance-stabilised"] = "linear"
+    """k-sigma: scaled and shifted by the frame's noise profile until it has the noise of `anchor`.
+    variance-stabilised: through a generalised Anscombe transform, after which 0 is black, 1 is saturation, and the
+    noise has one standard deviation everywhere (which an input of the role noise_level is given)."""
+    anchor: tuple[float, float] | None = None
+    """(a, b) of the noise with variance a x + b that k-sigma leads to."""
+
+    @model_validator(mode="after")
+    def _has_its_anchor(self) -> Self:
+        if (self.anchor is not None) != (self.reading == "k-sigma"):
+            raise ValueError("anchor belongs to the reading k-sigma, and to no other")
+        if self.anchor is not None and (self.anchor[0] <= 0 or self.anchor[1] < 0):
+            raise ValueError(f"anchor must be a > 0 and b >= 0, not {self.anchor}")
+        return self
+
+
 class DataSource(_Part):
     """A data set that the network was trained on."""
 
@@ -120,6 +142,8 @@ class Metadata(_Part):
     inputs: tuple[InputSpec, ...]
     """In the graph's order: `image`, then `noise` unless the sampler draws none, then others."""
     tile: TileSpec
+    mosaic: MosaicSpec | None = None
+    """For the domain cfa alone; None there is the linear reading."""
     precision: Literal["float32", "float16", "mixed", "int8"]
     licence: Text
     authors: tuple[str, ...]
@@ -144,6 +168,8 @@ class Metadata(_Part):
             raise ValueError(
                 f"channels must be {' or '.join(map(str, allowed))} for {self.domain}, not {self.channels}"
             )
+        if self.mosaic is not None and self.domain != "cfa":
+            raise ValueError(f"mosaic belongs to the domain cfa, not to {self.domain}")
         roles = [spec.role for spec in self.inputs]
         wanted = ["image", "noise"] if self.sampler.draws else ["image"]
         if roles[: len(wanted)] != wanted or roles.count("image") != 1 or roles.count("noise") != len(wanted) - 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +16,7 @@ from restonnx import arrays, noise, tiles
 from restonnx.blend import Blend
 from restonnx.errors import Cancelled, InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
+from restonnx.region import region as part_of
 from restonnx.session import Cancel, Session
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def restore(
         mask: booleans or integers, nonzero where pixels are missing; one of (rows, columns) for all planes, or one of
             the image's shape without colour.
         kernel: the point spread function, (rows, columns), both odd; it is scaled to a sum of 1.
-        reference: another image of the same place and size.
+        reference: another image of the same place, of the result's size.
     device: "auto", "cpu", "cuda" or "cuda:N".
     tile: the largest side of a tile in pixels, halo included; by default what the model prefers.
     progress: called as progress(done, total), from (0, total) to (total, total), in tiles times samples.
@@ -151,26 +152,38 @@ class Restorer:
         reference: Any = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        region: Sequence[slice] | None = None,
+        scaling: arrays.Scaling | None = None,
+        out: Any = None,
     ) -> Any:
-        """As `restore`."""
+        """As `restore`, and for images that are large or restored bit by bit:
+
+        region: one slice for each axis of the image: only this part is restored and comes back, as it would be in the
+            whole result.
+        scaling: what `arrays.value_range` gave for this image, where it was asked already: it looks at all planes.
+        out: an array of the result's shape and dtype to write to, such as one of zarr; with `return_std` a pair,
+            the second of float32 zeros. A run that ends with an error leaves it half written.
+        """
         meta, scale = self.metadata, self.metadata.scale
         _check_arguments(meta, strength, seed, samples, return_std)
         image = arrays.as_array(image)
         named_colour = True if axes is not None and meta.domain in RGB_DOMAINS else None
         layout = arrays.layout(image, axes, color=named_colour)
-        scaling = arrays.value_range(image, layout, meta.domain).onto(*meta.range)
+        scaling = (scaling or arrays.value_range(image, layout, meta.domain)).onto(*meta.range)
         given = {"noise_level": noise_level, "mask": mask, "kernel": kernel, "reference": reference}
         extra = ExtraInputs(meta, image, layout, scaling, given)
-        plan, fade = self._plan(layout.height, layout.width)
-        size = layout.height, layout.width
-        out = arrays.allocate(image, layout, scale)
-        std, floats = np.zeros(out.shape, np.float32) if return_std else None, replace(layout, dtype=np.dtype("f4"))
-        blend, blend_std = (Blend(plan, size, fade=fade, scale=scale) for _ in range(2))
+        part = part_of(layout, region, context=meta.tile.halo, multiple=meta.tile.multiple)
+        plan, fade = self._plan(*part.inside)
+        pixels = image if region is None else image[part.where]
+        out, std = _targets(pixels, part.layout, scale, return_std, out)
+        floats = replace(layout, dtype=np.dtype("f4"))
+        blend, blend_std = (Blend(plan, part.inside, fade=fade, scale=scale) for _ in range(2))
 
-        places = [(number, plane, n) for number, plane in enumerate(layout.planes) for n in range(len(plan))]
-        reading = (_read(image, layout, plane, plan.tiles[n], extra) for _, plane, n in places)
+        tiled = [part.placed(tile) for tile in plan]
+        places = [(number, plane, n) for number, plane in part.planes(layout) for n in range(len(tiled))]
+        reading = (_read(image, layout, plane, tiled[n], extra) for _, plane, n in places)
         drawing = (
-            self._draw(seed, sample, layout.channels, number, plan.tiles[n])
+            self._draw(seed, sample, layout.channels, number, tiled[n])
             for number, _, n in places
             for sample in range(samples)
         )
@@ -189,11 +202,13 @@ class Restorer:
                 result = moments.mean
                 if strength < 1:
                     result = (1 - strength) * degraded + strength * result
-                window, finished = blend.add(n, result)
-                arrays.write_window(out, layout, plane, *window, finished)
-                if std is not None:
-                    window, finished = blend_std.add(n, moments.std)
-                    arrays.write_window(std, floats, plane, *window, finished)
+                if (target := part.target(plane, *blend.add(n, result), scale)) is not None:
+                    arrays.write_window(out, layout, *target)
+                if (
+                    std is not None
+                    and (target := part.target(plane, *blend_std.add(n, moments.std), scale)) is not None
+                ):
+                    arrays.write_window(std, floats, *target)
         _check(cancel)
         return out if std is None else (out, std)
 
@@ -258,17 +273,32 @@ def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
             yield item
 
 
+def _targets(image: Any, layout: arrays.Layout, scale: int, with_std: bool, out: Any) -> tuple[Any, Any]:
+    """The arrays for the result and, where it is wanted, its standard deviation: `out`, or new ones."""
+    given, given_std = out if with_std and out is not None else (out, None)
+    result = arrays.allocate(image, layout, scale, out=given)
+    if not with_std:
+        return result, None
+    if given_std is None:
+        return result, np.zeros(result.shape, np.float32)
+    arrays.check_target(given_std, result.shape, np.dtype(np.float32))
+    return result, given_std
+
+
+def tile_within(meta: Metadata, budget: float) -> int:
+    """The largest side of a tile whose working memory is at most about `budget` bytes, and the smallest that the model
+    can do with where that is more."""
+    per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
+    rule = meta.tile
+    return tiles.tile_for_budget(
+        rule.preferred, bytes_per_pixel=per_pixel, budget=budget, halo=_halo(rule), multiple=rule.multiple
+    )
+
+
 def _tile_side(meta: Metadata, tile: int | None) -> int:
     rule = meta.tile
     if tile is None:
-        per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
-        return tiles.tile_for_budget(
-            rule.preferred,
-            bytes_per_pixel=per_pixel,
-            budget=_total_memory() * MEMORY_SHARE,
-            halo=_halo(rule),
-            multiple=rule.multiple,
-        )
+        return tile_within(meta, _total_memory() * MEMORY_SHARE)
     least = tiles.smallest_tile(_halo(rule), rule.multiple)
     if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < least:
         raise InputError(f"tile must be an integer of at least {least} pixels for {meta.name}, not {tile!r}")
@@ -293,11 +323,11 @@ def _refuse_other_models(meta: Metadata) -> None:
     others = [f"{spec.name} ({spec.role})" for spec in meta.inputs if spec.role not in known]
     if others:
         raise ModelError(f"{meta.name} also needs {', '.join(others)}, which restore() does not give")
-    if meta.domain == "cfa" and meta.channels > 1:
-        raise ModelError(f"{meta.name} restores the packed mosaic of a camera RAW file, not an image array")
 
 
 def _check_arguments(meta: Metadata, strength: Any, seed: int, samples: Any, return_std: bool) -> None:
+    if meta.domain == "cfa" and meta.channels > 1:
+        raise ModelError(f"{meta.name} restores the packed mosaic of a camera RAW file, not an image array")
     noise.check_seed(seed)
     if not isinstance(strength, (int, float, np.number)) or not 0 <= strength <= 1:
         raise InputError(f"strength must be from 0 to 1, not {strength!r}")

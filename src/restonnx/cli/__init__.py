@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from restonnx.cli import demo, doctor, error_curves, evaluate, export, models, restore, train
+from restonnx.cli import (
+    degrade,
+    demo,
+    develop,
+    doctor,
+    error_curves,
+    evaluate,
+    export,
+    models,
+    noise_profile,
+    restore,
+    train,
+)
 from restonnx.cli.console import fail, say
 from restonnx.errors import Cancelled, RestonnxError
 
@@ -59,10 +71,13 @@ def options(version: Annotated[bool, VERSION] = False) -> None:
 
 
 app.command()(restore.restore)
+app.command()(develop.develop)
+app.command("noise-profile")(noise_profile.noise_profile)
 app.command()(demo.demo)
 app.add_typer(models.models, name="models")
 app.command()(doctor.doctor)
 app.command()(train.train)
+app.command()(degrade.degrade)
 app.command(cls=evaluate.SeveralSigmas)(evaluate.evaluate)
 app.command("error-curves")(error_curves.error_curves)
 app.command()(export.export)

@@ -25,6 +25,8 @@ class Plan:
 
     jobs: tuple[Job, ...]
     problems: tuple[str, ...]
+    finished: int = 0
+    """Inputs whose output is there already and is to be kept."""
 
 
 def plan(
@@ -36,12 +38,16 @@ def plan(
     std: bool = False,
     overwrite: bool = False,
     recursive: bool = False,
+    suffix: str | None = None,
+    resume: bool = False,
 ) -> Plan:
     """Pair every image in `inputs` (files and folders) with a path under `output`.
 
     output: a file when there is one input file and the suffix is a writable one, else a folder; a trailing
         slash always means a folder. Files keep their names, and with `recursive` their subfolders.
     readable, writable: suffixes in lower case, such as ".tif".
+    suffix: what the names in a folder end in, instead of the suffix of the input.
+    resume: an output that exists was finished by an earlier run, and its input is passed over.
     Raises InputError where no input at all can be served (a file stands where the folder should be).
     """
     inputs = list(inputs)
@@ -52,18 +58,24 @@ def plan(
         problems = [] if found else [f"{inputs[0]}: no such file"]
     else:
         found, problems = _pair(inputs, folder, readable, recursive)
+        if suffix is not None:
+            found = [(source, target.with_suffix(suffix)) for source, target in found]
     sources = {_identity(source) for source, _ in found}
     claimed: dict[Path, Path] = {}
-    jobs = []
+    jobs, finished = [], 0
     for source, target in found:
         job = Job(source, target, target.with_name(f"{target.stem}_std.tif") if std else None)
+        if resume and target.is_file() and _identity(target) not in sources and target not in claimed:
+            claimed[target] = source
+            finished += 1
+            continue
         problem = _problem(job, sources, claimed, writable, overwrite)
         if problem:
             problems.append(f"{source}: {problem}")
             continue
         claimed.update(dict.fromkeys(_written(job), source))
         jobs.append(job)
-    return Plan(tuple(jobs), tuple(problems))
+    return Plan(tuple(jobs), tuple(problems), finished)
 
 
 def make_folders(jobs: Iterable[Job]) -> None:

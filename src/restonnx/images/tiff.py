@@ -127,7 +127,7 @@ def _only_series(tiff: Any, path: Path) -> Any:
     if tiff.is_ome and any(frame is None for frame in series.pages):
         raise InputError(f"{path} lists pages that are missing or in other files; put its OME files side by side")
     if page.photometric.name in ("CFA", "LINEAR_RAW"):
-        raise InputError(f"{path} is camera raw and not a developed image; develop it first")
+        raise InputError(f"{path} is camera raw and not a developed image; develop it first (restonnx develop)")
     if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "YCBCR"):
         raise InputError(f"{path} holds {page.photometric.name} colours; convert it to RGB first")
     if series.dtype is None or series.dtype.kind not in "iuf":
