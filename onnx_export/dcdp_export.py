@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from restonnx.errors import InputError
 from restonnx.model import Metadata, SamplerSpec, TileSpec
 from restonnx.model import read as read_model
 from restonnx.onnx_export import published
-from restonnx.onnx_export.dcdp_graphs import FIRST_LEVEL, Dcdp, Prior
+from restonnx.onnx_export.dcdp_graphs import DEFAULT, PUBLISHED, Dcdp, Prior, Setting
 from restonnx.onnx_export.export import Export, unrolled
 from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.official import State
@@ -45,10 +46,14 @@ def export_dcdp(
     scale: int = 4,
     rounds: int = 10,
     passes: int = 1,
-    iterations: int = 20,
-    first_level: int = FIRST_LEVEL,
-    last_level: int = 0,
-    style: str = "linear",
+    iterations: int = 30,
+    setting: str = "solve",
+    first_level: int | None = None,
+    last_level: int | None = None,
+    style: str | None = None,
+    weight: float | None = None,
+    noise: float | None = None,
+    start: str | None = None,
     clip: bool | None = None,
     name: str | None = None,
     title: str | None = None,
@@ -60,20 +65,27 @@ def export_dcdp(
     scale:       of superresolve.
     rounds:      of data consistency and purification.  passes: of the prior in each: more than 1 are DDIM.
     iterations:  at most, of conjugate gradients in each round, for blur and superresolve.
-    first_level: of 1000 diffusion steps, how noisy the first round is; it falls to `last_level` in that style.
-    clip:        bound the prior's estimates; by default those of published priors, as they were published.
+    setting:     "solve", with which the result is that of `restonnx.solve` (of one tile), or "published"; what
+                 follows and is None comes from there, see `dcdp_graphs.Setting`.
+    first_level: of 1000 diffusion steps, how noisy the first round is; it falls in that style, "geometric" to the
+                 measurement's noise, others to `last_level`.
+    weight, noise, start: of the purified image in the fit; how much of a round's noise is added; "smooth" or "zero".
+    clip:        bound the prior's estimates; by default in the published setting those of published priors.
     Raises InputError or ModelError in one line, and writes nothing then.
     """
     given = {"operator": operator, "scale": scale, "rounds": rounds, "passes": passes, "iterations": iterations}
-    given |= {"first_level": first_level, "last_level": last_level, "style": style, "clip": clip}
-    parse("dcdp", given)
+    chosen = {"first_level": first_level, "last_level": last_level, "style": style, "weight": weight}
+    chosen |= {"noise": noise, "start": start}
+    parse("dcdp", given | chosen | {"setting": setting, "clip": clip})
     if precision not in ("float16", "float32"):
         raise InputError(f"precision must be float16 or float32, not {precision!r}")
     denoiser, about, extra = _prior(prior)
     consistent = _is_consistency(denoiser)
     if consistent and passes > 1:
         raise InputError("a consistency model purifies in one pass: passes must be 1")
+    published_prior = not isinstance(denoiser, DenoisingPrior)
     try:
+        plan = _setting(setting, {name: value for name, value in chosen.items() if value is not None})
         module = Dcdp(
             denoiser,
             operator,
@@ -81,10 +93,8 @@ def export_dcdp(
             rounds=rounds,
             passes=passes,
             iterations=iterations,
-            first_level=first_level,
-            last_level=last_level,
-            style=style,
-            clip=not isinstance(denoiser, DenoisingPrior) if clip is None else clip,
+            setting=plan,
+            clip=(setting == "published" and published_prior) if clip is None else clip,
         ).eval()
     except ValueError as error:
         raise InputError(f"no such chain: {error}") from None
@@ -94,9 +104,15 @@ def export_dcdp(
         "prior": about.name,
         "purifier": purifier,
         "passes": passes,
-        "levels": [round(level, 5) for level in module.levels],
-        "clip": module.purifier.clip is not None,
+        "clip": module.clip is not None,
+        "first_level": plan.first_level,
+        "style": plan.style,
+        "weight": plan.weight,
+        "noise": module.noise_share,
+        "start": plan.start,
     }
+    if module.fixed_levels is not None:
+        options["levels"] = [round(level, 5) for level in module.fixed_levels]
     if module.looped:
         options["iterations"] = iterations
     metadata = about.model_copy(
@@ -126,6 +142,16 @@ def export_dcdp(
         trace=lambda: module.to_onnx(unit),
     )
     return Export(Path(out), metadata, errors)
+
+
+def _setting(name: str, chosen: dict[str, Any]) -> Setting:
+    """The setting of that name with some of its values replaced."""
+    plan = replace(PUBLISHED if name == "published" else DEFAULT, **chosen)
+    if plan.style == "geometric":
+        if "last_level" in chosen:
+            raise ValueError("last_level goes with another style: geometric falls to the measurement's noise")
+        return replace(plan, last_level=None)
+    return replace(plan, last_level=plan.last_level or 0)
 
 
 def _prior(prior: str | Path | Prior) -> tuple[Prior, Metadata, dict[str, str]]:

@@ -1,40 +1,89 @@
 """DCDP with its operator inside: a measurement, and what is known of it, in; the image out.
 
-As a module it is `restonnx.diffusion` itself. In the graph each of its parts, the fit, the conjugate gradients' step
-and the prior's, was traced from there once and runs in a loop.
+As a module it is `restonnx.diffusion` itself, and in the graph too: those functions are noted there (`recorder`), in
+loops, around the prior, which is traced once.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from restonnx.diffusion import purify, traceable
-from restonnx.diffusion.data_consistency import conjugate_gradient, first_conjugate, next_conjugate, proximal, rho_from
-from restonnx.diffusion.dcdp import dcdp, time_schedule
+from restonnx.diffusion.data_consistency import (
+    Conjugate,
+    conjugate_gradient,
+    first_conjugate,
+    first_smooth,
+    next_conjugate,
+    proximal,
+    rho_from,
+    smooth_fit,
+)
+from restonnx.diffusion.dcdp import dcdp, falling_levels, time_schedule
 from restonnx.diffusion.operators import Identity, Mask
 from restonnx.onnx_export.freeze import Port, to_onnx
 from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
 from restonnx.onnx_export.pieces import Builder
+from restonnx.onnx_export.recorder import Noted, Recorder
 from restonnx.onnx_export.unroll import DenoisingPrior
+from restonnx.solve import FIRST_LEVEL, LAST_LEVEL, LAST_LEVEL_OF_NOISE, NOISE, WEIGHT
+from restonnx.solve import LAST_SIGMA as LAST_SHARE
+from restonnx.solve import LEAST_NOISE as LEAST_SHARE
 
 if TYPE_CHECKING:
     import onnx
 
 Prior = DenoisingPrior | AdmDenoiser | ConsistencyDenoiser
+Array = Any
+"""A tensor, or an array of the graph."""
 OPERATORS = ("blur", "inpaint", "superresolve", "denoise")
-FIRST_LEVEL = 400
-"""Of 1000 diffusion steps, as published: the first round's noise is as strong as the range is wide."""
-LEAST_NOISE = 2e-3
-"""In [-1, 1]. No measurement is trusted more than that: it is the rounding error of 8 bits."""
-LAST_SIGMA = 0.01
-"""The last of several passes in one round."""
-PREFIX = "owner.prior.network."
-"""Of the weights' names in a traced part."""
+SPREAD = 2.0
+"""From black to white, as [-1, 1] is the range of images here."""
+LEAST_NOISE = LEAST_SHARE * SPREAD
+LAST_SIGMA = LAST_SHARE * SPREAD
+TOLERANCE = 1e-4
+"""Of the conjugate gradients' residual, relative to the first one: when to end them early."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the rounds go. The defaults are those of `restonnx.solve`."""
+
+    first_level: int = FIRST_LEVEL
+    """Of 1000 diffusion steps: the noise of the first round."""
+    style: str = "geometric"
+    """How it falls: geometric, by the same factor from round to round, down to the measurement's noise; or as one of
+    `diffusion.dcdp.STYLES`."""
+    last_level: int | None = None
+    """Of 1000 diffusion steps, the noise of the last round; None for geometric."""
+    weight: float = WEIGHT
+    """Of the purified image in the fit."""
+    noise: float | None = None
+    """How much of a round's noise is added. None: as `solve` has it, a third where one pass removes it, else all."""
+    start: Literal["smooth", "zero"] = "smooth"
+    """A fit without any prior, or the middle of the range."""
+
+    def sigma(self) -> float:
+        """Of the first round."""
+        return float(purify.sigmas_of(purify.linear_abar())[self.first_level - 1])
+
+    def levels(self, rounds: int) -> list[float] | None:
+        """Of each round; None where they depend on the measurement's noise."""
+        if self.style == "geometric":
+            return None
+        sigmas = purify.sigmas_of(purify.linear_abar())
+        return [float(sigmas[t - 1]) for t in time_schedule(rounds, self.first_level, self.last_level or 0, self.style)]
+
+
+DEFAULT = Setting()
+PUBLISHED = Setting(400, "linear", 0, 1.0, 1.0, "zero")
+"""Of Li et al. 2024 (arXiv 2403.06054), but for the fit, which is proximal."""
 
 
 class Dcdp(nn.Module):
@@ -47,7 +96,7 @@ class Dcdp(nn.Module):
     iterations: at most, of conjugate gradients in each round, where the operator has no closed form.
     clip:       bound the prior's estimates to [-1, 1].
 
-    Without noise the result agrees with the measurement; with noise it is the prior's last word.
+    With a noise level of 0 the result agrees with the measurement; else it is the prior's last word.
     """
 
     range = (-1.0, 1.0)
@@ -61,10 +110,8 @@ class Dcdp(nn.Module):
         scale: int = 4,
         rounds: int = 10,
         passes: int = 1,
-        iterations: int = 10,
-        first_level: int = FIRST_LEVEL,
-        last_level: int = 0,
-        style: str = "linear",
+        iterations: int = 30,
+        setting: Setting = DEFAULT,
         clip: bool = False,
     ) -> None:
         super().__init__()
@@ -73,12 +120,9 @@ class Dcdp(nn.Module):
         self.prior, self.operator, self.iterations = prior, operator, iterations
         self.scale = scale if operator == "superresolve" else 1
         self.steps = self.draws = rounds
-        sigmas = purify.sigmas_of(purify.linear_abar())
-        self.levels = [float(sigmas[t - 1]) for t in time_schedule(rounds, first_level, last_level, style)]
-        """Of the noise in each round."""
-        self.befores = [self.levels[0], *self.levels[:-1]]
-        """How uncertain each round's start is: as the noise that was taken from it."""
-        self.purifier = purify.Denoised(self.denoise, (-1.0, 1.0) if clip else None, passes, LAST_SIGMA)
+        self.setting, self.fixed_levels = setting, setting.levels(rounds)
+        self.noise_share = setting.noise if setting.noise is not None else NOISE if passes == 1 else 1.0
+        self.passes, self.clip = passes, (-1.0, 1.0) if clip else None
         sides = math.lcm(prior.network.multiple, traceable.PHASES if operator == "blur" else 1)
         self.multiple = sides // math.gcd(sides, self.scale)
         image, *_ = prior.ports
@@ -98,196 +142,141 @@ class Dcdp(nn.Module):
 
     def forward(self, image: Tensor, noise: Tensor, *others: Tensor) -> Tensor:
         *given, noise_level = others
-        prepared = self.prepare(image, *given)
+        image, physics = self.known(image, *given), self.physics(image, *given)
+        levels = self.levels(noise_level)
+
+        def purified(x: Tensor, drawn: Tensor, level: Tensor) -> Tensor:
+            x = x + self.noise_share * level * drawn
+            for row in self.table().tolist():
+                x = self.purified(self.prior, x, level, row)
+            return x
+
+        if self.setting.start == "smooth":
+            start = smooth_fit(physics, image, iterations=self.iterations)
+        else:
+            start = torch.zeros_like(noise[:, 0])
         ends = dcdp(
-            torch.zeros_like(noise[:, 0]),
-            lambda v, k: self.fit(v, image, noise_level, self.befores[k], prepared, *given),
-            self.purifier,
-            self.levels,
+            start,
+            lambda v, k: self.fit(physics, v, image, self.rho(noise_level, levels[max(k - 1, 0)])),
+            purified,
+            levels,
             noise.unbind(1),
         )
-        return torch.where(noise_level > LEAST_NOISE, ends.purified, ends.consistent)
-
-    def fit(
-        self, v: Tensor, image: Tensor, noise_level: Tensor, sigma: Any, prepared: tuple[Tensor, ...], *given: Tensor
-    ) -> Tensor:
-        """The image near v, whose error is sigma, that agrees with the measurement."""
-        operator, rho = self.physics(prepared, *given), self.rho(noise_level, sigma)
-        if self.looped:
-            return conjugate_gradient(operator, image, v, rho, iterations=self.iterations, tolerance=TOLERANCE)
-        if given:  # whatever stands where pixels are missing, even what is not a number
-            image = torch.where(given[0] > 0, image, torch.zeros_like(image))
-        return proximal(operator, image, v, rho)
+        return torch.where(noise_level > 0, ends.purified, ends.consistent)
 
     @property
     def looped(self) -> bool:
         """Whether the fit is a loop of conjugate gradients."""
         return self.operator in ("blur", "superresolve")
 
-    def prepare(self, image: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        """What the operator is made of, computed once."""
-        if self.operator == "blur":
-            blur = traceable.blur(given[0])
-            return blur.weight, blur.turned
-        if self.operator == "superresolve":
-            down = traceable.downsample(self.scale, image.shape[-2], image.shape[-1], image)
-            return down.rows, down.cols
-        return ()
+    def known(self, image: Array, *given: Array) -> Array:
+        """0 where a pixel is missing, whatever stands there, even what is not a number."""
+        if self.operator != "inpaint":
+            return image
+        known = given[0] > 0
+        return known.where(image, 0 * given[0]) if isinstance(known, Noted) else torch.where(known, image, 0.0)
 
-    def physics(self, prepared: tuple[Tensor, ...], *given: Tensor) -> Any:
+    def physics(self, image: Array, *given: Array) -> Any:
         if self.operator == "blur":
-            return traceable.PhasedBlur((given[0].shape[-2], given[0].shape[-1]), *prepared)
+            return traceable.blur(given[0])
         if self.operator == "superresolve":
-            return traceable.Separable(*prepared)
+            return traceable.downsample(self.scale, image.shape[-2], image.shape[-1], image)
         return Mask(given[0]) if given else Identity()
 
-    def rho(self, noise_level: Tensor, sigma: Any) -> Any:
-        return rho_from(noise_level.clamp(min=LEAST_NOISE), sigma)
+    def levels(self, noise_level: Array) -> list[Array]:
+        """Of the noise in each round, (N, 1, 1, 1) each."""
+        if self.fixed_levels is not None:
+            return [0 * noise_level + level for level in self.fixed_levels]
+        noise = LAST_LEVEL_OF_NOISE * _trusted(noise_level)
+        return falling_levels(self.steps, self.setting.sigma(), LAST_LEVEL * SPREAD, noise)
 
-    def denoise(self, x: Tensor, sigma: Any) -> Tensor:
-        """One pass; sigma a number or (1, 1, 1, 1)."""
-        return self.prior(x, x.new_zeros((x.shape[0], 1, 1, 1)) + sigma)
+    def rho(self, noise_level: Array, sigma: Array) -> Array:
+        """sigma: how uncertain the purified image is, as the noise that was taken from it."""
+        return rho_from(_trusted(noise_level), sigma, self.setting.weight)
+
+    def fit(self, physics: Any, v: Array, image: Array, rho: Array) -> Array:
+        """The image near v that agrees with the measurement."""
+        if self.looped:
+            return conjugate_gradient(physics, image, v, rho, iterations=self.iterations, tolerance=TOLERANCE)
+        return proximal(physics, image, v, rho)
+
+    def table(self) -> Any:
+        """(passes, 4): for each pass in a round how far it is, how far the next one is, 1 if there is a next one, 1 if
+        it is not the first."""
+        last, numbers = self.passes - 1, np.arange(self.passes)
+        columns = (numbers / max(last, 1), (numbers + 1) / max(last, 1), numbers < last, numbers > 0)
+        return np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
+
+    def purified(self, denoise: Any, x: Array, level: Array, row: Any) -> Array:
+        """After one pass of the prior, as in `purify.Denoised`, but for levels that differ from sample to sample."""
+        share, next_share, more, later = row
+        single = (level < 2 * LAST_SIGMA) * 1.0 if self.passes > 1 else 1.0
+        fall = LAST_SIGMA / level
+        sigma = level * (single + (1 - single) * fall**share)
+        following = (1 - single) * more * level * fall**next_share
+        after = purify.Denoised(denoise, self.clip).step(x, sigma, following)
+        done = single * later
+        return done * x + (1 - done) * after
 
     def to_onnx(self, unit: int) -> onnx.ModelProto:
-        """The graph, traced with sides that are multiples of `unit`."""
+        """The graph, its prior traced with sides that are multiples of `unit`."""
         return _graph(self, unit)
 
 
-TOLERANCE = 1e-4
-"""Of the conjugate gradients' residual, relative to the first one: when to end them early."""
-
-
-class _Part(nn.Module):
-    """A function that is traced with the weights of its owner."""
-
-    def __init__(self, owner: Dcdp) -> None:
-        super().__init__()
-        self.owner = owner
-
-
-class _Prepare(_Part):
-    def forward(self, image: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        return self.owner.prepare(image, *given)
-
-
-class _Fit(_Part):
-    def forward(self, v: Tensor, image: Tensor, noise_level: Tensor, sigma: Tensor, *given: Tensor) -> Tensor:
-        return self.owner.fit(v, image, noise_level, sigma, (), *given)
-
-
-class _First(_Part):
-    def forward(self, v: Tensor, image: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-        _, residual, _, energy = first_conjugate(self.owner.physics(others[:2], *others[2:]), image, v)
-        return residual, energy
-
-
-class _Next(_Part):
-    def forward(
-        self,
-        x: Tensor,
-        residual: Tensor,
-        direction: Tensor,
-        energy: Tensor,
-        enough: Tensor,
-        noise_level: Tensor,
-        sigma: Tensor,
-        *others: Tensor,
-    ) -> tuple[Tensor, ...]:
-        operator, rho = self.owner.physics(others[:2], *others[2:]), self.owner.rho(noise_level, sigma)
-        state = next_conjugate(operator, rho, (x, residual, direction, energy), enough)
-        return *state, (state[-1] > enough).any()
-
-
-class _Purify(_Part):
-    def forward(self, x: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
-        return self.owner.purifier.step(x, sigma, following)
+def _trusted(noise_level: Array) -> Array:
+    """No measurement is trusted more than to LEAST_NOISE, the rounding error of 8 bits."""
+    return noise_level.clip(LEAST_NOISE, math.inf)
 
 
 def _graph(owner: Dcdp, unit: int) -> onnx.ModelProto:
-    image, noise, *given, noise_level = owner.ports
-    size = (image.shape[0], image.shape[1], *noise.shape[-2:])
-    whole, one = Port("x", "image", size), Port("sigma", "noise_level", (1, 1, 1, 1))
-    graph, names = Builder(), [port.name for port in given]
+    traced = to_onnx(owner.prior, owner.prior.ports, unit=unit, multiple=owner.prior.network.multiple)
+    recorder = Recorder(Builder())
+    image, noise, *given, noise_level = (recorder.value(port.name, len(port.shape)) for port in owner.ports)
+    image, physics = owner.known(image, *given), owner.physics(image, *given)
+    levels = image.__array_namespace__().stack(owner.levels(noise_level), 0)
+    table = recorder.constant(owner.table(), "float")
 
-    def traced(part: _Part, ports: list[Port], *outputs: str) -> onnx.ModelProto:
-        return to_onnx(part, tuple(ports), unit=unit, multiple=owner.multiple, prefix=PREFIX, outputs=outputs)
+    def denoise(x: Noted, sigma: Noted) -> Noted:
+        values = dict(zip((port.name for port in owner.prior.ports), (x.name, sigma.name), strict=True))
+        return recorder.value(recorder.at.call(traced, values)[0], 4)
 
-    purify_step = traced(_Purify(owner), [whole, one, Port("following", "noise_level", (1, 1, 1, 1))], "y")
-    if owner.looped:
-        kept = {
-            "blur": [Port(name, "kernel", ("N*16", "N*16", letter, other)) for name, letter, other in _WEIGHTS],
-            "superresolve": [
-                Port("rows", "image", ("H", f"H*{owner.scale}")),
-                Port("cols", "image", ("W", f"W*{owner.scale}")),
-            ],
-        }[owner.operator]
-        others = [*kept, *given]
-        prepare = traced(_Prepare(owner), [image, *given], *(port.name for port in kept))
-        first = traced(_First(owner), [whole, image, *others], "residual", "energy")
-        state = [
-            whole,
-            *(Port(name, "image", size) for name in ("residual", "direction")),
-            *(Port(name, "noise_level", ("N", 1, 1, 1)) for name in ("energy", "enough")),
-        ]
-        following = traced(
-            _Next(owner), [*state, noise_level, one, *others], "y", "residual_", "direction_", "energy_", "going"
-        )
-        prepared = graph.call(prepare, {name: name for name in ["image", *names]})
-        known = dict(zip([port.name for port in kept], prepared, strict=True)) | {name: name for name in names}
+    def iterated(operator: Any, rho: Any, state: Conjugate) -> Noted:
+        """Conjugate gradients to their end."""
+        enough = TOLERANCE**2 * state[-1]
+
+        def iterate(number: Noted, *state: Noted) -> tuple[Noted, ...]:
+            following = next_conjugate(operator, rho, (state[0], state[1], state[2], state[3]), enough)
+            return *following, (following[-1] > enough).any()
+
+        # Whether there is anything to do is not asked: a sample without any residual is left alone by the iteration.
+        return recorder.loop(owner.iterations, state, iterate, going=recorder.constant(True, "bool"))[0]
+
+    def one_round(number: Noted, v: Noted, _: Noted) -> tuple[Noted, Noted]:
+        before = levels.index_select(0, (number - 1).maximum(0))
+        rho = owner.rho(noise_level, before)
+        consistent: Noted
+        if owner.looped:
+            consistent = iterated(physics, rho, first_conjugate(physics, image, v))
+        else:
+            consistent = owner.fit(physics, v, image, rho)
+        level = levels.index_select(0, number)
+        noisy = consistent + owner.noise_share * level * noise.index_select(1, number)
+
+        def one_pass(number: Noted, x: Noted) -> tuple[Noted]:
+            row = table.index_select(0, number)
+            return (owner.purified(denoise, x, level, [row[n] for n in range(4)]),)
+
+        if owner.passes == 1:
+            return owner.purified(denoise, noisy, level, owner.table()[0].tolist()), consistent
+        several = (level > 2 * LAST_SIGMA).any().to("int")
+        (purified,) = recorder.loop(1 + (owner.passes - 1) * several, (noisy,), one_pass)
+        return purified, consistent
+
+    if owner.setting.start == "smooth":
+        normal, state = first_smooth(physics, image)
+        start = iterated(normal, 0.0, state)
     else:
-        fit = traced(_Fit(owner), [whole, image, noise_level, one, *given], "y")
-
-    def fitted(at: Builder, v: str, sigma: str) -> str:
-        measured = {"image": "image", "noise_level": "noise_level", "sigma": sigma}
-        if not owner.looped:
-            return at.call(fit, {"x": v, **measured, **{name: name for name in names}})[0]
-        residual, energy = at.call(first, {"x": v, "image": "image", **known})
-        enough = at.node("Mul", energy, at.constant(np.array(TOLERANCE**2, np.float32)))
-
-        def iterate(inside: Builder, number: str, carried: tuple[str, ...]) -> tuple[str, ...]:
-            values = dict(zip(("x", "residual", "direction", "energy"), carried, strict=True))
-            fixed = {"enough": enough, "noise_level": "noise_level", "sigma": sigma}
-            return inside.call(following, values | fixed | known)
-
-        count = at.constant(np.array(owner.iterations))
-        # A sample without any residual is left alone by the iteration itself.
-        return at.loop(count, (v, residual, residual, energy), iterate, going=at.constant(np.array(True)))[0]
-
-    return _rounds(graph, owner, fitted, purify_step)
-
-
-_WEIGHTS = (("weight", "S", "T"), ("turned", "S", "T"))
-
-
-def _rounds(graph: Builder, owner: Dcdp, fitted: Any, purify_step: onnx.ModelProto) -> onnx.ModelProto:
-    """The alternation of `diffusion.dcdp`, and in each round the passes of `purify.Denoised`."""
-    sigmas = [owner.purifier.sigmas(level) for level in owner.levels]
-    most = max(map(len, sigmas))
-
-    def table(rows: list[list[float]]) -> str:
-        padded = np.array([row + [1.0] * (most - len(row)) for row in rows], np.float32)
-        return graph.constant(padded.reshape(len(rows), -1, 1, 1, 1, 1))
-
-    levels, followings = table(sigmas), table([[*row[1:], 0.0] for row in sigmas])
-    befores = graph.constant(np.array(owner.befores, np.float32).reshape(-1, 1, 1, 1, 1))
-    passes, nothing = graph.constant(np.array([len(row) for row in sigmas])), graph.constant(np.array(0))
-
-    def one_round(inside: Builder, number: str, carried: tuple[str, ...]) -> tuple[str, ...]:
-        consistent = fitted(inside, carried[0], inside.node("Gather", befores, number))
-        drawn = inside.node("Gather", "noise", number, axis=1)
-        own, then = (inside.node("Gather", values, number) for values in (levels, followings))
-        strongest = inside.node("Gather", own, nothing)
-        noisy = inside.node("Add", consistent, inside.node("Mul", strongest, drawn))
-
-        def one_pass(within: Builder, number: str, carried: tuple[str, ...]) -> tuple[str, ...]:
-            sigma, following = (within.node("Gather", values, number) for values in (own, then))
-            return within.call(purify_step, {"x": carried[0], "sigma": sigma, "following": following})
-
-        if most == 1:
-            return one_pass(inside, nothing, (noisy,))[0], consistent
-        return inside.loop(inside.node("Gather", passes, number), (noisy,), one_pass)[0], consistent
-
-    start = graph.node("Mul", graph.node("Gather", "noise", nothing, axis=1), graph.constant(np.array(0, np.float32)))
-    purified, consistent = graph.loop(graph.constant(np.array(owner.draws)), (start, start), one_round)
-    noisy = graph.node("Greater", "noise_level", graph.constant(np.array(LEAST_NOISE, np.float32)))
-    return graph.model(owner.ports, graph.node("Where", noisy, purified, consistent), owner.channels)
+        start = 0 * noise.index_select(1, recorder.constant(0, "int"))
+    purified, consistent = recorder.loop(owner.draws, (start, start), one_round)
+    restored = (noise_level > 0).where(purified, consistent)
+    return recorder.at.model(owner.ports, restored.name, owner.channels)

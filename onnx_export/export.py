@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from restonnx.diffusion import rddm_paths
 from restonnx.errors import InputError
 from restonnx.model import Metadata, SamplerSpec, TileSpec, read
 from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.halo import receptive_radius, sufficient_halo
 from restonnx.onnx_export.precision import round_to_half
-from restonnx.onnx_export.unroll import DenoisingPrior, Graph, Unrolled
+from restonnx.onnx_export.unroll import DenoisingPrior, Graph, ResidualChain, Unrolled
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import RECIPE_KEY, Checkpoint
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
-from restonnx.training.recipe import ResShiftSection
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.sections import DenoiserSampling, RddmSection, ResShiftSection
 
 UNIT = 64
 """Sides at which graphs are compared are whole multiples of it, and every shipped network divides it."""
 PREFERRED_TILE = 1280
+"""Side of a tile of the result."""
+MOST_STEPS = 100
+"""Of RDDM: each is a copy of the network's head in the graph."""
+LEAST_TILE = 4
+"""Side of a tile of the image, in halos."""
+BLENDED_TILE, FADE = 512, 128
+"""Side of tiles that are blended, and over which length."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +50,24 @@ def export_checkpoint(
     out: str | Path,
     *,
     steps: int | None = None,
+    order: str | None = None,
     name: str | None = None,
     precision: str = "float16",
     measured: dict[str, float] | None = None,
 ) -> Export:
     """Write checkpoint (.safetensors or .onnx) as an unrolled .onnx file.
 
-    steps: cut the chain after so many steps, for a faster model.  name: the model's name; the recipe's by default.
+    steps: cut the chain after so many steps, for a faster model; of RDDM, the number of steps.
+    order: of RDDM, how residual and noise are removed: together, residual_first, noise_first. The recipe's by default.
+    name: the model's name; the recipe's by default.
     precision: how weights are stored, "float16" or "float32"; the arithmetic is float32 either way.
     Raises ModelError, and writes nothing, where the graph and torch differ by more than `freeze.LIMIT`.
     """
-    saved = checkpoints.load(checkpoint)
-    sampler = saved.recipe.sampler
+    saved = checkpoints.load(checkpoint).settled()
     if Path(checkpoint).suffix == ".onnx":  # one that was cut stays so
         given = read(checkpoint).metadata
         steps, name = steps or given.sampler.steps, name or given.name
-    if steps is not None and not 1 <= steps <= sampler.steps:
-        raise InputError(f"the chain has {sampler.steps} steps, so steps must lie in 1..{sampler.steps}, not {steps}")
+    saved = _sampled(saved, steps, order)
     if precision not in ("float16", "float32"):
         raise InputError(f"precision must be float16 or float32, not {precision!r}")
     module = unrolled(saved, steps)
@@ -66,7 +76,8 @@ def export_checkpoint(
     metadata = describe(saved, module, name=name, measured=measured or {})
     recipe = {RECIPE_KEY: saved.recipe.model_dump_json(by_alias=True)}
     out = Path(out)
-    errors = freeze(module, module.ports, metadata, out, unit=UNIT, precision=precision, extra=recipe)
+    unit = UNIT // module.scale
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=recipe)
     return Export(out, metadata, errors)
 
 
@@ -77,16 +88,45 @@ def unrolled(saved: Checkpoint, steps: int | None = None) -> Graph:
         assert isinstance(network, Backbone)
         last = sampler.steps - (steps or sampler.steps)
         return Unrolled(network, sampler.schedule(), sampler.reading(), last=last).eval()
+    if isinstance(sampler, RddmSection):
+        assert isinstance(network, ResidualBackbone)
+        return ResidualChain(
+            network,
+            sampler.residual_schedule(),
+            sampler.reading(saved.recipe.prediction()),
+            steps=sampler.steps,
+            eta=sampler.eta,
+            order=sampler.order,
+        ).eval()
     assert isinstance(network, Denoiser)
     return DenoisingPrior(network, sampler.preconditioning()).eval()
+
+
+def _sampled(saved: Checkpoint, steps: int | None, order: str | None) -> Checkpoint:
+    """RDDM's checkpoint with the steps and the order that were asked for; of others, what was asked for is checked."""
+    sampler = saved.recipe.sampler
+    if not isinstance(sampler, RddmSection):
+        if order is not None:
+            raise InputError(f"order is of RDDM's samplers; this one is of {sampler.family}: leave it out")
+        if steps is not None and not 1 <= steps <= sampler.steps:
+            raise InputError(
+                f"the chain has {sampler.steps} steps, so steps must lie in 1..{sampler.steps}, not {steps}"
+            )
+        return saved
+    if order not in (None, *rddm_paths.ORDERS):
+        raise InputError(f"order must be one of {', '.join(rddm_paths.ORDERS)}, not {order!r}")
+    if steps is not None and not 1 <= steps <= min(sampler.total, MOST_STEPS):
+        raise InputError(f"steps must lie in 1..{min(sampler.total, MOST_STEPS)}, not {steps}")
+    chosen = sampler.model_copy(update={"steps": steps or sampler.steps, "order": order or sampler.order})
+    return replace(saved, recipe=saved.recipe.model_copy(update={"sampler": chosen}))
 
 
 def describe(saved: Checkpoint, module: Graph, *, name: str | None, measured: dict[str, float]) -> Metadata:
     """The metadata of an unrolled checkpoint, with its measured halo."""
     recipe, about = saved.recipe, saved.recipe.about
-    multiple = module.network.multiple
-    exact = receptive_radius(module, recipe.network.channels, multiple)
-    halo = sufficient_halo(module, _damaged_photographs(saved), multiple, exact)
+    options = recipe.sampler.model_dump(mode="json", exclude={"family", "kappa"})
+    if isinstance(recipe.sampler, RddmSection):
+        options["prediction"] = recipe.prediction()
     return Metadata(
         schema_=1,
         name=name or recipe.name,
@@ -99,14 +139,15 @@ def describe(saved: Checkpoint, module: Graph, *, name: str | None, measured: di
             steps=module.steps,
             draws=module.draws,
             kappa=getattr(recipe.sampler, "kappa", None),
-            options=recipe.sampler.model_dump(exclude={"family", "kappa"}) | {"last": module.last},
+            options=options | {"last": module.last},
         ),
         domain=about.domain,
         channels=recipe.network.channels,
         range=module.range,
-        scale=1,
+        scale=module.scale,
         inputs=tuple(port.spec() for port in module.ports),
-        tile=TileSpec(mode="halo", multiple=multiple, halo=halo, halo_exact=exact, preferred=PREFERRED_TILE),
+        tile=_tiles(saved, module),
+        mosaic=getattr(recipe.degradation, "mosaic", None),
         precision="float32",
         licence=about.licence,
         authors=about.authors,
@@ -119,16 +160,36 @@ def describe(saved: Checkpoint, module: Graph, *, name: str | None, measured: di
     )
 
 
-def _damaged_photographs(saved: Checkpoint) -> NDArray[np.float32]:
-    """(3, C, 512, 512): a photograph that comes with scikit-image, damaged as in training."""
+def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
+    """With a halo that is measured; what starts from noise alone reaches far, and its tiles are blended."""
+    multiple = module.network.multiple
+    if isinstance(module, ResidualChain) and not module.network.conditioned:
+        return TileSpec(mode="overlap", multiple=multiple, halo=FADE, halo_exact=0, preferred=BLENDED_TILE)
+    exact = receptive_radius(module, saved.recipe.network.channels, multiple)
+    degraded, *reference = _damaged_photographs(saved)
+    halo = sufficient_halo(module, degraded, multiple, exact, *reference)
+    return TileSpec(
+        mode="halo",
+        multiple=multiple,
+        halo=halo,
+        halo_exact=exact,
+        preferred=max(PREFERRED_TILE // module.scale, LEAST_TILE * halo),
+    )
+
+
+def _damaged_photographs(saved: Checkpoint) -> list[NDArray[np.float32]]:
+    """(3, C, 512, 512), or smaller by the scale: a photograph that comes with scikit-image, damaged as in training.
+
+    And behind it the reference, for models that take one.
+    """
     from skimage import data
 
     photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
-    if saved.recipe.network.channels == 1:
+    if saved.recipe.image_channels == 1:
         photograph = photograph.mean(dim=0, keepdim=True)
     clean = photograph.expand(3, -1, -1, -1).clone()
     generator = torch.Generator().manual_seed(0)
-    _, degraded = saved.recipe.degradation.degrade(clean, generator)
-    if not isinstance(saved.recipe.sampler, ResShiftSection):  # a prior's damage is noise, here of sigma 1 in [-1, 1]
+    _, degraded, *reference = saved.recipe.degradation.degrade(clean, generator)
+    if isinstance(saved.recipe.sampler, DenoiserSampling):  # a prior's damage is noise, here of sigma 1 in [-1, 1]
         degraded = degraded + 0.5 * torch.randn(degraded.shape, generator=generator)
-    return degraded.numpy()
+    return [degraded.numpy(), *(given.numpy() for given in reference)]

@@ -7,9 +7,10 @@ import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from restonnx.onnx_export.unroll import Graph, other_feeds
+from restonnx.onnx_export.unroll import Graph, ResidualChain, other_feeds
+from restonnx.training.networks.residual_backbone import ResidualBackbone
 
 TOLERANCE = 0.25 / 255
 """Largest difference that a tiled result may have from the whole one."""
@@ -18,11 +19,36 @@ LENGTH = 1024
 
 
 def receptive_radius(module: Graph, channels: int, multiple: int) -> int:
-    """Distance in pixels, rounded up to the multiple, beyond which no input pixel can change an output pixel.
+    """Distance in pixels of the input, rounded up to the multiple, beyond which none can change an output pixel.
 
     Found by the gradient of a single output pixel, one for each phase of the multiple, of a copy of the module whose
     weights are all positive, so that nothing cancels and every ReLU is open: what stays exactly 0 is out of reach.
+    RDDM subtracts what its network gives, so there it is the first call's reach, and the head's own for each other one.
     """
+    if isinstance(module, ResidualChain):
+        first, other = (_reach(_OneCall(module.network, again), channels, multiple) for again in (False, True))
+        return first + (module.calls - 1) * other
+    return _reach(module, channels, multiple)
+
+
+class _OneCall(nn.Module):
+    """All outputs of one call together; again: of a later one, that sees only what the step before has changed."""
+
+    scale = 1
+
+    def __init__(self, network: ResidualBackbone, again: bool) -> None:
+        super().__init__()
+        self.network, self.again = network, again
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.network.encode(image)
+        if self.again:
+            features = (torch.zeros_like(features[0]), torch.zeros_like(features[1]))
+        degraded = torch.zeros_like(image) if self.again else image
+        return torch.stack(self.network.step(image, degraded, features, (0, 0))).sum(dim=0)
+
+
+def _reach(module: Graph | _OneCall, channels: int, multiple: int) -> int:
     probe = copy.deepcopy(module).double()
     for name, parameter in probe.named_parameters():
         nn.init.constant_(parameter, 0.0 if parameter.ndim == 1 or "bias" in name else 1e-2)
@@ -30,7 +56,9 @@ def receptive_radius(module: Graph, channels: int, multiple: int) -> int:
     gray = torch.ones(multiple, channels, LENGTH, 2 * multiple, dtype=torch.float64, requires_grad=True)
     lit = LENGTH // 2 + torch.arange(multiple)
     with torch.enable_grad():
-        probe(gray, *other_feeds(probe, gray))[torch.arange(multiple), :, lit].sum().backward()
+        result = probe(gray, *(() if isinstance(probe, _OneCall) else other_feeds(probe, gray)))
+        rows_of_each = result.unflatten(2, (LENGTH, module.scale))
+        rows_of_each[torch.arange(multiple), :, lit].sum().backward()
     assert gray.grad is not None
     reached = (gray.grad != 0).any(dim=3).any(dim=1)
     rows = torch.arange(LENGTH)
@@ -40,24 +68,38 @@ def receptive_radius(module: Graph, channels: int, multiple: int) -> int:
     return -(-radius // multiple) * multiple
 
 
-def sufficient_halo(module: Graph, image: NDArray[np.float32], multiple: int, exact: int) -> int:
+def sufficient_halo(
+    module: Graph,
+    image: NDArray[np.float32],
+    multiple: int,
+    exact: int,
+    reference: NDArray[np.float32] | None = None,
+) -> int:
     """The smallest multiple such that cutting the image off at that distance changes nothing by `TOLERANCE` / 2.
 
     image: (N, C, H, W) damaged images in [0, 1] like those the model is for; cut at the top and, turned, at the left.
+    reference: (N, C, H * scale, W * scale), where the module takes one.
     """
-    grown = max(0, 2 * exact + 2 * multiple - min(image.shape[-2:]))
-    image = np.pad(image, ((0, 0), (0, 0), (0, grown), (0, grown)), mode="reflect")
+    grown, scale = max(0, 2 * exact + 2 * multiple - min(image.shape[-2:])), module.scale
     low, high = module.range
-    both = low + (high - low) * torch.from_numpy(np.concatenate([image, image.swapaxes(-1, -2)]))
+
+    def both_ways(image: NDArray[np.float32], grown: int) -> torch.Tensor:
+        image = np.pad(image, ((0, 0), (0, 0), (0, grown), (0, grown)), mode="reflect")
+        return low + (high - low) * torch.from_numpy(np.concatenate([image, image.swapaxes(-1, -2)]))
+
+    both = both_ways(image, grown)
+    second = None if reference is None else both_ways(reference, grown * scale)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(len(both), module.draws, *both.shape[1:], generator=generator)
+    size = [side * scale for side in both.shape[-2:]]
+    noise = torch.randn(len(both), module.draws, both.shape[1], *size, generator=generator)
     middle = both.shape[-2] // 2 // multiple * multiple
 
     def run(start: int) -> torch.Tensor:
         """The rows below the middle, when the network sees nothing above `start`."""
-        cut = both[..., start:, :]
-        result: torch.Tensor = module(cut, *other_feeds(module, cut, noise[..., start:, :]))
-        return result[..., middle - start :, :]
+        cut, above = both[..., start:, :], start * scale
+        others = (noise[..., above:, :], None if second is None else second[..., above:, :])
+        result: torch.Tensor = module(cut, *other_feeds(module, cut, *others))
+        return result[..., (middle - start) * scale :, :]
 
     with torch.no_grad():
         whole = run(0)

@@ -185,10 +185,15 @@ class DcdpOptions(_Options):
     scale: int = Field(4, ge=2, le=16)
     rounds: int = Field(10, ge=1, le=1000)
     passes: int = Field(1, ge=1, le=100)
-    iterations: int = Field(20, ge=1, le=1000)
-    first_level: int = Field(400, ge=1, le=1000)
-    last_level: int = Field(0, ge=0, le=1000)
-    style: Literal["linear", "cosine", "bias_t1", "bias_t0", "reverse_cosine", "constant"] = "linear"
+    iterations: int = Field(30, ge=1, le=1000)
+    setting: Literal["solve", "published"] = "solve"
+    """Where the defaults of what follows come from: `restonnx.solve`, or the paper."""
+    first_level: int | None = Field(None, ge=1, le=1000)
+    last_level: int | None = Field(None, ge=0, le=1000)
+    style: Literal["geometric", "linear", "cosine", "bias_t1", "bias_t0", "reverse_cosine", "constant"] | None = None
+    weight: float | None = Field(None, gt=0)
+    noise: float | None = Field(None, ge=0, le=1)
+    start: Literal["smooth", "zero"] | None = None
     clip: bool | None = None
 
 

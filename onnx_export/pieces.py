@@ -63,7 +63,7 @@ class Builder:
         for node in graph.node:
             copy = type(node)()
             copy.CopyFrom(node)
-            copy.name = f"{number}/{node.name}"
+            copy.name = node.name and f"{number}/{node.name}"
             for values in (copy.input, copy.output):
                 for i, name in enumerate(values):
                     values[i] = names.setdefault(name, f"{number}/{name}")

@@ -16,7 +16,7 @@ from restonnx import arrays, noise, user_physics
 from restonnx.blend import Blend
 from restonnx.diffusion import purify
 from restonnx.diffusion.data_consistency import proximal, rho_from, smooth_fit
-from restonnx.diffusion.dcdp import dcdp, purify_latent
+from restonnx.diffusion.dcdp import dcdp, falling_levels, purify_latent
 from restonnx.errors import InputError, ModelError
 from restonnx.restore import Progress, Restorer
 from restonnx.session import Cancel
@@ -213,8 +213,8 @@ class Denoiser:
 def _levels(steps: int, first_level: int, spread: float, sigma_y: float) -> list[float]:
     """The noise level of each round in the prior's units, falling by the same factor from round to round."""
     first = float(purify.sigmas_of(purify.linear_abar())[first_level - 1]) * spread / 2
-    last = min(max(LAST_LEVEL * spread, LAST_LEVEL_OF_NOISE * sigma_y), first)
-    return [float(level) for level in np.geomspace(first, last, steps)]
+    levels = falling_levels(steps, first, LAST_LEVEL * spread, np.float64(LAST_LEVEL_OF_NOISE * sigma_y))
+    return [float(level) for level in levels]
 
 
 def _draws(seed: int, steps: int, size: tuple[int, ...], channels: int) -> Iterator[Floats]:

@@ -44,11 +44,21 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[tuple[A
         "published": {"export_published": record},
         "dcdp_export": {"export_dcdp": record},
         "options": {"parse": parse},
+        "export": {"export_checkpoint": record},
     }.items():
         stand_in = ModuleType(f"restonnx.onnx_export.{module}")
         vars(stand_in).update(content)
         monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     return found
+
+
+def test_a_trained_chain_is_exported_with_its_steps_and_order(calls: list[Any], tmp_path: Path) -> None:
+    output = tmp_path / "x.onnx"
+    result = run("export", "a.safetensors", "-o", output, "--steps", 2, "--order", "residual_first")
+    assert result.exit_code == 0, result.output
+    ((positional, named),) = calls
+    assert positional == (Path("a.safetensors"), output)
+    assert named == {"steps": 2, "order": "residual_first", "name": None, "precision": "float16"}
 
 
 def test_a_published_checkpoint_is_exported_with_its_settings(calls: list[Any], tmp_path: Path) -> None:
@@ -100,6 +110,7 @@ def test_a_prior_becomes_a_solver(calls: list[Any], tmp_path: Path) -> None:
         (("prior", "--as", "dcdp", "--operator", "blur", "--licence", "MIT"), "--licence: only together with --from"),
         (("--from", "b.pth", "--as", "adm", "--operator", "blur"), "--operator: only together with --as dcdp"),
         (("a.safetensors", "--set", "kappa=1", "--title", "x"), "--set and --title: only together with --as"),
+        (("--from", "b.pth", "--as", "rddm", "--order", "together"), "with --as rddm it is --set order="),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

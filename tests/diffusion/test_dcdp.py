@@ -21,7 +21,7 @@ from restonnx.diffusion.data_consistency import (
     smooth_fit,
     step_from,
 )
-from restonnx.diffusion.dcdp import STYLES, dcdp, purify_latent, purify_reencoded, time_schedule
+from restonnx.diffusion.dcdp import STYLES, dcdp, falling_levels, purify_latent, purify_reencoded, time_schedule
 from restonnx.diffusion.operators import CustomOperator, Identity, Mask, box_mask
 from restonnx.diffusion.resizing import Downsample
 
@@ -348,3 +348,12 @@ def test_the_loop_with_its_operator_can_be_exported(kind: str) -> None:
             Chain(), inputs, dynamic_shapes=({0: torch.export.Dim("N")}, None, {0: torch.export.Dim("N")})
         )
         np.testing.assert_allclose(program.module()(*inputs), Chain()(*inputs), atol=1e-5)
+
+
+def test_levels_fall_by_the_same_factor_to_the_noise_of_each_sample() -> None:
+    levels = falling_levels(4, 0.8, 0.05, np.float64(0.1))
+    np.testing.assert_allclose(levels, np.geomspace(0.8, 0.1, 4))
+    several = falling_levels(4, 0.8, 0.05, np.array([0.0, 0.1, 3.0]))
+    np.testing.assert_allclose(several, np.stack([np.geomspace(0.8, last, 4) for last in (0.05, 0.1, 0.8)], 1))
+    np.testing.assert_allclose(falling_levels(1, 0.8, 0.05, np.float64(0.1)), [0.8])
+    assert falling_levels(2, 0.01, 0.05, np.float64(0.1)) == [0.01, 0.01]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ pytest.importorskip("torch", reason='exporting needs torch: pip install "restonn
 import onnx
 import onnxruntime
 import torch
+from tiny_prior import tiny_prior
 from tiny_published import ADM, CONSISTENCY, built, drawn, prior
 from torch import Tensor
 
+from restonnx import noise as noises
+from restonnx import solve
+from restonnx.diffusion import purify
 from restonnx.diffusion.blurs import Blur, gaussian_kernel
 from restonnx.diffusion.data_consistency import conjugate_gradient, proximal, rho_from
 from restonnx.diffusion.dcdp import dcdp
@@ -22,10 +27,10 @@ from restonnx.diffusion.purify import linear_abar
 from restonnx.diffusion.resizing import Downsample
 from restonnx.errors import InputError
 from restonnx.model import read
-from restonnx.onnx_export import dcdp_export
+from restonnx.onnx_export import dcdp_export, dcdp_graphs
 from restonnx.onnx_export.dcdp_export import export_dcdp
-from restonnx.onnx_export.dcdp_graphs import LEAST_NOISE, Dcdp
-from restonnx.onnx_export.freeze import compare
+from restonnx.onnx_export.dcdp_graphs import LAST_SIGMA, LEAST_NOISE, PUBLISHED, Dcdp, Setting
+from restonnx.onnx_export.freeze import Port, compare
 from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
 from restonnx.restore import Restorer
 
@@ -44,9 +49,12 @@ def feeds(module: Dcdp, noise_level: float, samples: int = 1) -> tuple[Tensor, .
 
 
 @pytest.mark.parametrize("noise_level", [0.0, 0.2])
+@pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_the_module_is_dcdp_with_the_operators_of_diffusion(operator: str, noise_level: float) -> None:
-    module = Dcdp(prior(), operator, scale=2, rounds=3, iterations=4)
+def test_the_published_setting_is_dcdp_with_the_operators_of_diffusion(
+    operator: str, passes: int, noise_level: float
+) -> None:
+    module = Dcdp(prior(), operator, scale=2, rounds=3, passes=passes, iterations=4, setting=PUBLISHED)
     image, noise, *given, level = feeds(module, noise_level, samples=2)
     sigma_y = max(noise_level, LEAST_NOISE)
     physics: Any = {
@@ -56,18 +64,90 @@ def test_the_module_is_dcdp_with_the_operators_of_diffusion(operator: str, noise
         "denoise": Identity,
     }[operator]()
     measured = physics.forward(image) if operator == "inpaint" else image
+    levels = PUBLISHED.levels(3)
+    assert levels is not None
+    assert levels[0] > 1.5  # step 400 of 1000
+    assert levels[-1] < 2 * LAST_SIGMA  # so low that one pass removes it
 
     def fit(v: Tensor, k: int) -> Tensor:
-        rho = rho_from(sigma_y, module.levels[max(k - 1, 0)])
+        rho = rho_from(sigma_y, levels[max(k - 1, 0)])
         if operator in ("blur", "superresolve"):
             found: Tensor = conjugate_gradient(physics, measured, v, rho, iterations=4)
             return found
         closed: Tensor = proximal(physics, measured, v, rho)
         return closed
 
-    ends = dcdp(torch.zeros_like(noise[:, 0]), fit, module.purifier, module.levels, noise.unbind(1))
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return module.prior(x, torch.full((len(x), 1, 1, 1), sigma))
+
+    purifier = purify.Denoised(denoise, None, passes, LAST_SIGMA)
+    ends = dcdp(torch.zeros_like(noise[:, 0]), fit, purifier, levels, noise.unbind(1))
     expected = ends.purified if noise_level else ends.consistent
     np.testing.assert_allclose(module(image, noise, *given, level), expected, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def written_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_prior(tmp_path_factory.mktemp("prior") / "tiny-prior.onnx")
+
+
+WRITTEN: Any = SimpleNamespace(
+    ports=(Port("image", "image", ("N", 3, "H", "W")), Port("sigma", "noise_level", ("N", 1, 1, 1))),
+    network=SimpleNamespace(multiple=4),
+)
+"""What a graph needs to know of a prior that is in a file."""
+
+
+@pytest.mark.parametrize("noise_level", [0.0, 0.04])
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("operator", ["blur", "inpaint", "denoise"])
+def test_the_graph_gives_what_solve_gives(
+    operator: str, passes: int, noise_level: float, written_prior: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width, seed = 24, 32, 5
+    traced = onnx.load(written_prior)
+    monkeypatch.setattr(dcdp_graphs, "to_onnx", lambda *_, **__: traced)
+    module = Dcdp(WRITTEN, operator, passes=passes)
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / 16
+    image = np.stack([0.5 + 0.4 * np.sin(3 * x + y), 0.5 + 0.4 * np.cos(5 * y), x / 2], -1).astype(np.float32)
+    kernel, mask = gaussian_kernel(7, 1.5), (rng.random((height, width)) > 0.4).astype(np.float32)
+    physics = {"blur": Blur(kernel), "inpaint": Mask(mask), "denoise": Identity()}[operator]
+    measured = physics.forward(image.transpose(2, 0, 1)[None])
+    measured = (measured + noise_level * rng.standard_normal(measured.shape)).astype(np.float32)
+    measured = measured * mask if operator == "inpaint" else measured
+    found: list[Any] = []
+    expected = solve(
+        measured[0].transpose(1, 2, 0),
+        operator=physics,
+        prior=written_prior,
+        device="cpu",
+        noise_level=noise_level,
+        passes=passes,
+        seed=seed,
+        value_range=(0, 1),
+        on_step=lambda k, consistent, purified: found.append(purified),
+    )
+    assert len(found) == module.draws
+    session = onnxruntime.InferenceSession(module.to_onnx(16).SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {"blur": {"kernel": kernel[None, None]}, "inpaint": {"mask": mask[None, None]}, "denoise": {}}[operator]
+    feeds = {
+        "image": 2 * measured - 1,
+        "noise": noises.normal(seed, module.draws, 3, slice(0, height), slice(0, width))[None],
+        "noise_level": np.full((1, 1, 1, 1), 2 * noise_level, np.float32),
+        **{name: np.asarray(value, np.float32) for name, value in given.items()},
+    }
+    (restored,) = session.run(None, feeds)
+    assert np.abs(restored).max() > 0.5
+    np.testing.assert_allclose(restored[0].transpose(1, 2, 0) / 2 + 0.5, expected, rtol=0, atol=1e-4)
+
+
+def test_each_sample_has_the_schedule_of_its_own_noise() -> None:
+    module = Dcdp(prior(), "denoise", rounds=3, passes=3)
+    image, noise, _ = feeds(module, 0.0, samples=2)
+    levels = torch.tensor([0.0, 0.3]).reshape(2, 1, 1, 1)
+    apart = [module(image[n : n + 1], noise[n : n + 1], levels[n : n + 1]) for n in range(2)]
+    torch.testing.assert_close(module(image, noise, levels), torch.cat(apart))
 
 
 def test_without_noise_the_result_agrees_with_the_measurement() -> None:
@@ -101,13 +181,13 @@ def errors_without_noise(content: bytes, module: Dcdp) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("operator", "kind", "options"),
     [
         ("blur", "ours", {"iterations": 6}),
-        ("superresolve", "ours", {"scale": 2, "iterations": 6}),
-        ("inpaint", "ours", {"passes": 3}),
+        ("superresolve", "ours", {"scale": 2, "iterations": 6, "passes": 2}),
+        ("inpaint", "ours", {"passes": 3, "setting": PUBLISHED}),
         ("denoise", "adm", {"clip": True}),
         ("inpaint", "consistency", {"clip": True}),
     ],
@@ -177,12 +257,24 @@ def test_a_tile_is_as_large_in_the_result_for_every_scale(monkeypatch: pytest.Mo
     assert fourfold.task == "superresolve"
 
 
+def test_the_published_setting_can_be_chosen_and_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    modules: list[Dcdp] = []
+    monkeypatch.setattr(dcdp_export, "freeze", lambda module, *_, **__: modules.append(module) or (0.0,))
+    adm = AdmDenoiser(built(ADM), torch.from_numpy(linear_abar()))
+    export_dcdp(adm, tmp_path / "x.onnx")
+    export_dcdp(adm, tmp_path / "x.onnx", setting="published", weight=0.3)
+    ours, published = modules
+    assert (ours.setting, ours.noise_share, ours.clip) == (Setting(), 0.3, None)
+    assert published.setting == Setting(400, "linear", 0, 0.3, 1.0, "zero")
+    assert (published.noise_share, published.clip) == (1.0, (-1.0, 1.0))
+
+
 def test_a_consistency_model_purifies_in_one_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stub(monkeypatch)
     consistent = ConsistencyDenoiser(built(CONSISTENCY))
     options = export_dcdp(consistent, tmp_path / "x.onnx").metadata.sampler.options
     assert options["purifier"] == "consistency"
-    assert options["clip"] is True
+    assert options["clip"] is False
     with pytest.raises(InputError, match="passes must be 1"):
         export_dcdp(consistent, tmp_path / "x.onnx", passes=2)
 
@@ -193,7 +285,9 @@ def test_a_consistency_model_purifies_in_one_pass(monkeypatch: pytest.MonkeyPatc
         ({"operator": "rotate"}, "'blur', 'inpaint', 'superresolve' or 'denoise'"),
         ({"scale": 1}, "option scale: .*greater than or equal to 2"),
         ({"rounds": 0}, "option rounds"),
-        ({"rounds": 20, "first_level": 10}, "rounds must be from 1 to the first level 10"),
+        ({"rounds": 20, "first_level": 10, "style": "linear"}, "rounds must be from 1 to the first level 10"),
+        ({"last_level": 5}, "last_level goes with another style"),
+        ({"setting": "best"}, "option setting"),
         ({"style": "steep"}, "option style"),
         ({"precision": "int8"}, "float16 or float32"),
     ],

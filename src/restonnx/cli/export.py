@@ -18,7 +18,12 @@ FROM = typer.Option(
 AS = typer.Option(
     "--as", metavar="KIND", help="What FILE is: resshift, rddm, adm, consistency; or dcdp.", show_default=False
 )
-STEPS = typer.Option(min=1, help="Cut the sampler of CHECKPOINT; with --as, the number of steps.", show_default="all")
+STEPS = typer.Option(
+    min=1, help="Cut the sampler of CHECKPOINT; of RDDM and with --as, the number of steps.", show_default="all"
+)
+ORDER = typer.Option(
+    help="Of an RDDM CHECKPOINT: together, residual_first or noise_first.", show_default="the recipe's"
+)
 SET = typer.Option(
     "--set", metavar="NAME=VALUE", help="What the weights do not show, such as kappa=2; may be repeated."
 )
@@ -38,6 +43,7 @@ def export(
     published: Annotated[Path | None, FROM] = None,
     kind: Annotated[str | None, AS] = None,
     steps: Annotated[int | None, STEPS] = None,
+    order: Annotated[str | None, ORDER] = None,
     settings: Annotated[list[str] | None, SET] = None,
     autoencoder: Annotated[Path | None, AUTOENCODER] = None,
     operator: Annotated[str | None, OPERATOR] = None,
@@ -64,6 +70,8 @@ def export(
         {"--operator": operator},
         {"--set": settings, "--scale": scale, "--title": title},
     )
+    if kind is not None and order is not None:
+        raise InputError("--order is of a trained CHECKPOINT; with --as rddm it is --set order=residual_first")
     if output.suffix.lower() != ".onnx":
         raise InputError(f"{output}: a model's file name ends in .onnx")
     if output.exists() and not overwrite:
@@ -87,7 +95,7 @@ def export(
     else:
         from restonnx.onnx_export.export import export_checkpoint
 
-        done = export_checkpoint(Path(str(checkpoint)), output, steps=steps, **common)
+        done = export_checkpoint(Path(str(checkpoint)), output, steps=steps, order=order, **common)
     typer.echo(f"largest difference from torch: {max(done.errors):.1e}")
     typer.echo(f"{done.metadata.name}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
 

@@ -43,9 +43,10 @@ def zero_pad(x: Array, before: int, after: int) -> Array:
     """Lengthen the last axis of x with zeros."""
     if not before and not after:
         return x
-    if is_torch(x):
-        return library_of(x).nn.functional.pad(x, (before, after))
-    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
+    library = library_of(x)
+    if library is np:
+        return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
+    return library.nn.functional.pad(x, (before, after))
 
 
 def is_torch(x: Array) -> bool:
@@ -53,17 +54,26 @@ def is_torch(x: Array) -> bool:
 
 
 def library_of(x: Array) -> Any:
-    """The module torch or numpy, whichever x belongs to."""
+    """The module torch or numpy, whichever x belongs to; of an array that only notes what is done to it, its own."""
+    if is_noted(x):
+        return x.__array_namespace__()
     return sys.modules["torch"] if is_torch(x) else np
 
 
 def is_traced(x: Array) -> bool:
-    """Whether this runs inside torch.export or torch.compile: no decision may then depend on values."""
-    return is_torch(x) and bool(library_of(x).compiler.is_compiling())
+    """Whether x has no values yet, as inside torch.export or torch.compile: no decision may then depend on them."""
+    return is_noted(x) or (is_torch(x) and bool(library_of(x).compiler.is_compiling()))
+
+
+def is_noted(x: Array) -> bool:
+    """Whether x stands for an array of a graph that is being written, and is neither numpy's nor torch's."""
+    return getattr(x, "is_traced", False) is True
 
 
 def same_kind(values: Any, like: Array) -> Array:
     """`values`, an array of either library, with the library, dtype and device of `like`."""
+    if is_noted(values):
+        return values
     if not is_torch(like):
         return np.asarray(values, like.dtype)
     if is_torch(values):

@@ -10,7 +10,7 @@ import numpy as np
 from restonnx.diffusion.consistency import Array, Denoise, Vector, column, heun_step
 from restonnx.diffusion.schedules import at
 
-WEIGHTS = ("snr", "snr+1", "karras", "karras-root", "truncated-snr", "uniform")
+WEIGHTS = ("snr", "snr+1", "karras", "karras-root", "truncated-snr", "uniform", "gap")
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,13 @@ class Curriculum:
         return float(self.decay ** (self.start / (self.points(progress) - 1)))
 
 
-def loss_weight(sigma: Any, kind: str, sigma_data: float = 0.5) -> Any:
-    """The weight of a squared error at noise level sigma, of sigma's own kind."""
+def loss_weight(sigma: Any, kind: str, sigma_data: float = 0.5, sigma_next: Any = None) -> Any:
+    """The weight of a squared error at noise level sigma, of sigma's own kind.
+
+    gap: 1 / (sigma - sigma_next), for a pair of neighbours (Song and Dhariwal 2024, arXiv 2310.14189).
+    """
+    if kind == "gap" and sigma_next is not None:
+        return 1 / (sigma - sigma_next)
     if kind == "snr":
         return sigma**-2
     if kind == "snr+1":
@@ -91,4 +96,6 @@ def loss_weight(sigma: Any, kind: str, sigma_data: float = 0.5) -> Any:
         return ratio.clip(1) if hasattr(ratio, "clip") else max(ratio, 1.0)
     if kind == "uniform":
         return sigma**0
+    if kind == "gap":
+        raise ValueError('the weight "gap" is of a pair of noise levels')
     raise ValueError(f"unknown weight {kind!r}; it must be one of {', '.join(WEIGHTS)}")

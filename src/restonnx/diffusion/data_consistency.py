@@ -167,6 +167,17 @@ def smooth_fit(
     For linear operators, by conjugate gradients from 0; what is missing is filled smoothly from around it. gain, which
     is that of A' A for A' y, makes the units of A not matter.
     """
+    normal, state = first_smooth(operator, measurement, weight=weight)
+    enough = tolerance**2 * state[-1]
+    for _ in range(iterations):
+        if not is_traced(state[0]) and not (state[-1] > enough).any():
+            break
+        state = next_conjugate(normal, 0.0, state, enough)
+    return state[0]
+
+
+def first_smooth(operator: Any, measurement: Array, *, weight: float = 0.05) -> tuple[CustomOperator, Conjugate]:
+    """What `smooth_fit` begins with: an operator whose A' A are its normal equations, and the state."""
     back = operator.adjoint(measurement)
     energy = inner(back, back)
     gain = inner(back, operator.adjoint(operator.forward(back))) / (energy + (energy == 0))
@@ -174,12 +185,7 @@ def smooth_fit(
     def normal(x: Array) -> Array:
         return operator.adjoint(operator.forward(x)) + weight * gain * _roughness(x)
 
-    state, enough = (0 * back, back, back, energy), tolerance**2 * energy
-    for _ in range(iterations):
-        if not is_traced(back) and not (state[-1] > enough).any():
-            break
-        state = next_conjugate(CustomOperator(lambda x: x, normal), 0.0, state, enough)
-    return state[0]
+    return CustomOperator(lambda x: x, normal), (0 * back, back, back, energy)
 
 
 def _roughness(x: Array) -> Array:

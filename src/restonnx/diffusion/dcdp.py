@@ -75,6 +75,16 @@ def purify_latent(purify: Purify, encode: Map, decode: Map) -> Purify:
     return lambda image, noise, level: decode(purify(encode(image), noise, level))
 
 
+def falling_levels(rounds: int, first: float, least: float, noise: Array) -> list[Array]:
+    """The noise level of each round, falling by the same factor from round to round: from `first` down to `noise`.
+
+    noise: a number of numpy or an array such as (N, 1, 1, 1); it counts as no less than `least` and no more than
+    `first`.
+    """
+    last = noise.clip(min(least, first), first)
+    return [first * (last / first) ** (k / max(rounds - 1, 1)) for k in range(rounds)]
+
+
 def time_schedule(rounds: int, first: int, last: int, style: str = "linear") -> NDArray[np.int64]:
     """(rounds,): how many base steps T to go back in each round, from `first` to `last`; never less than one.
 

@@ -105,7 +105,22 @@ def bicubic_taps(factor: int, offset: float = 0.0) -> tuple[int, Vector]:
     centre = (factor - 1) / 2 + offset
     first = ceil(centre - 2 * factor + 1e-9)
     z = np.abs(centre - np.arange(first, ceil(centre + 2 * factor - 1e-9))) / factor
+    taps = _keys(z)
+    return first, taps / taps.sum()
+
+
+def enlarging_taps(factor: int) -> Matrix:
+    """(factor, taps): the weights of MATLAB's imresize(image, factor) for each output pixel of an input pixel.
+
+    Its neighbours lie symmetrically around it. The cubic of Keys (1981) with a = -1/2.
+    """
+    reach = 2
+    z = np.abs((np.arange(factor)[:, None] + 0.5) / factor - 0.5 - np.arange(-reach, reach + 1))
+    taps = _keys(z)
+    return np.asarray(taps / taps.sum(axis=1, keepdims=True))
+
+
+def _keys(z: Vector) -> Vector:
     inner = 1.5 * z**3 - 2.5 * z**2 + 1
     outer = -0.5 * z**3 + 2.5 * z**2 - 4 * z + 2
-    taps = np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))
-    return first, taps / taps.sum()
+    return np.where(z <= 1, inner, np.where(z < 2, outer, 0.0))

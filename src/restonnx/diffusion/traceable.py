@@ -110,7 +110,7 @@ def _whole(length: int) -> int:
 
 def _mirrored(places: Array, period: int, edge: int = 0) -> Array:
     """Indices beyond the border as those that they mirror; edge: 1 where the edge is repeated."""
-    inside = places.remainder(places.new_full((1,), period))  # by a tensor: a graph has no other remainder
+    inside = places % period
     return inside.minimum(period - edge - inside)
 
 
