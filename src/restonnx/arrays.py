@@ -225,17 +225,27 @@ def to_dtype(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]
     return clipped.astype(dtype)
 
 
-def allocate(image: Any, layout: Layout, scale: int = 1) -> npt.NDArray[Any]:
+def allocate(image: Any, layout: Layout, scale: int = 1, *, out: Any = None) -> Any:
     """The array for the result: same axes, `layout.result_dtype`, Y and X times `scale`.
 
-    Alpha is copied over already; all else is not yet written.
+    Alpha is copied over already; all else is not yet written. out: an array to use, such as one of zarr, instead of a
+    new one of numpy; InputError where it has another shape or dtype.
     """
-    out = np.empty(result_shape(layout, scale), layout.result_dtype)
+    shape = result_shape(layout, scale)
+    if out is None:
+        out = np.empty(shape, layout.result_dtype)
+    check_target(out, shape, layout.result_dtype)
     if layout.alpha:
         rows, cols = slice(0, layout.height), slice(0, layout.width)
         for plane in layout.planes:
             copy_alpha(image, out, layout, plane, rows, cols, scale)
     return out
+
+
+def check_target(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise InputError unless the array `out` can take a result of that shape and dtype."""
+    if tuple(out.shape) != shape or np.dtype(out.dtype) != dtype:
+        raise InputError(f"out must be of {dtype} and shape {shape}, not {out.dtype} and {tuple(out.shape)}")
 
 
 def result_shape(layout: Layout, scale: int = 1) -> tuple[int, ...]:

@@ -1,0 +1,83 @@
+"""The library's models as the widget offers them: by task, and the best one for an image first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restonnx import library
+from restonnx.errors import InputError, ModelError
+from restonnx.model import read
+from restonnx.plugin.settings import asked_for
+from restonnx.restore import RGB_DOMAINS
+
+if TYPE_CHECKING:
+    from restonnx.library import ModelEntry
+    from restonnx.model import Metadata
+
+_watchers: list[Callable[[], Any]] = []
+
+
+def by_task() -> dict[str, list[ModelEntry]]:
+    """The sound models of each task, for display images alone; the shipped ones first."""
+    found: dict[str, list[ModelEntry]] = {}
+    for entry in library.models():
+        if not entry.problem and entry.metadata.domain != "cfa":
+            found.setdefault(entry.task, []).append(entry)
+    return found
+
+
+def best(entries: Iterable[ModelEntry], *, rgb: bool) -> ModelEntry | None:
+    """The model to begin with: one for colour or for grey as the image is, that asks for nothing more."""
+
+    def rank(entry: ModelEntry) -> tuple[bool, int]:
+        meta = entry.metadata
+        return (meta.domain in RGB_DOMAINS) != rgb, len(asked_for(meta))
+
+    return min(entries, key=rank, default=None)
+
+
+def title(task: str) -> str:
+    """As it stands in a menu: "super-resolution-x2" is "Super resolution x2"."""
+    return task.replace("-", " ").capitalize()
+
+
+def summary(meta: Metadata) -> str:
+    """One line about a model, for a tooltip."""
+    steps = f"{meta.sampler.steps} step" + "s" * (meta.sampler.steps > 1)
+    larger = f", {meta.scale} times as large" if meta.scale > 1 else ""
+    return f"{meta.title} {meta.version}: {meta.sampler.family}, {steps}{larger}, {meta.licence}"
+
+
+def add(path: str | Path, *, overwrite: bool = False) -> ModelEntry:
+    """Add a model file to the user's library, and tell those who `watch`; the same file twice is no error.
+
+    Raises ModelError; `is_taken` says whether `overwrite` would help.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        raise InputError(f"{path.name} is no model; models are files that end in .onnx")
+    model = read(path)
+    old = library.user_folder() / f"{model.metadata.name}.onnx"
+    same = old.is_file() and hashlib.sha256(old.read_bytes()).hexdigest() == model.sha256
+    entry = library.add(path, overwrite=overwrite or same)
+    for call in list(_watchers):
+        call()
+    return entry
+
+
+def is_taken(path: str | Path) -> bool:
+    """Whether another model of the user's bears the name that the file at `path` has in its metadata."""
+    try:
+        name = read(path).metadata.name
+    except ModelError:
+        return False
+    return any(entry.name == name and not entry.shipped for entry in library.models())
+
+
+def watch(call: Callable[[], Any]) -> Callable[[], None]:
+    """Call this after a model was added. -> what ends it."""
+    _watchers.append(call)
+    return lambda: _watchers.remove(call)
