@@ -225,11 +225,20 @@ def test_the_tiled_result_equals_that_of_the_whole(folder: Path, shape: tuple[in
     np.testing.assert_allclose(tiled(image_of(shape), **given_), whole(image_of(shape), **given_), atol=2e-6)
 
 
-def test_where_the_model_enlarges_the_extra_inputs_have_the_size_of_the_image(folder: Path) -> None:
+def test_where_the_model_enlarges_the_mask_has_the_size_of_the_image_and_the_reference_of_the_result(
+    folder: Path,
+) -> None:
     image, mask = image_of((45, 61, 3)), np.random.default_rng(1).random((45, 61)) < 0.3
-    restored = restorer(folder, "mask", "reference", scale=2)(image, mask=mask, reference=image)
-    expected = (2 * image * ~mask[..., None]).repeat(2, 0).repeat(2, 1)
+    reference = image_of((90, 122, 3), seed=2)
+    restored = restorer(folder, "mask", "reference", scale=2)(image, mask=mask, reference=reference)
+    expected = (image * ~mask[..., None]).repeat(2, 0).repeat(2, 1) + reference
     np.testing.assert_allclose(restored, expected, atol=1e-6)
+
+
+def test_a_reference_of_the_small_size_is_refused_where_the_model_enlarges(folder: Path) -> None:
+    image = image_of((20, 21, 3))
+    with pytest.raises(InputError, match=r"reference: .* pass one of 40 by 42 pixels"):
+        restorer(folder, "reference", scale=2)(image, reference=image)
 
 
 def test_dask_arrays_do_as_well(folder: Path) -> None:

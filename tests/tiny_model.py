@@ -49,8 +49,8 @@ def tiny_model(
     blur: False leaves the image as it is (identity convolutions).  fail: "nan" makes every output value NaN.
     convs: this many extra convolutions of 32 channels that change nothing, each some 15 ms per 256x256 pixels
         on a core.
-    extra: roles of further inputs. The reference is added to the image, then the result multiplied with the mask, so
-        that missing pixels become 0; then the noise level is added, and the kernel's first value.
+    extra: roles of further inputs. The image is multiplied with the mask, so that missing pixels become 0; then the
+        noise level is added, and the kernel's first value, and at the size of the result the reference.
     noise_channels, noise_stride: as in the sampler's metadata. The channels of such noise are averaged for all of the
         image's, and each of its pixels repeated.
     whole: the mode "overlap": the mean over the whole tile is added to the result, so that tiles differ.
@@ -172,8 +172,6 @@ def tiny_graph(
     if multiple > 1:  # changes nothing, but refuses other sides
         then("SpaceToDepth", blocksize=multiple)
         then("DepthToSpace", blocksize=multiple)
-    if "reference" in extra:
-        then("Add", "x_reference")
     if "mask" in extra:
         then("Mul", "x_mask")
     if "noise_level" in extra:
@@ -190,6 +188,8 @@ def tiny_graph(
     if scale > 1:
         constants["scales"] = np.array([1, 1, scale, scale], np.float32)
         then("Resize", "", "scales", **enlarge)
+    if "reference" in extra:
+        then("Add", "x_reference")
     if draws:
         constants["axis"] = np.array([1], np.int64)
         constants["gain"] = np.array(0.01, np.float32)
@@ -222,7 +222,7 @@ def tiny_graph(
         "noise_level": ["batch", 1, 1, 1],
         "mask": ["batch", 1, "height", "width"],
         "kernel": ["batch", 1, "kernel_height", "kernel_width"],
-        "reference": ["batch", channels, "height", "width"],
+        "reference": out,
     }
     for role in extra:
         inputs.append(helper.make_tensor_value_info(f"x_{role}", TensorProto.FLOAT, forms[role]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor
 from restonnx.errors import InputError, ModelError
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED, ResidualDenoising
 from restonnx.training.recipe import Recipe, parse
 
-NETWORK, EMA, OPTIMIZER = "network.", "ema.", "optimizer."
+NETWORK, EMA, OPTIMIZER, OBJECTIVE = "network.", "ema.", "optimizer.", "objective."
 RECIPE_KEY = "restonnx.recipe"
 """Where an exported model keeps the JSON of its recipe, beside its metadata."""
 
@@ -36,8 +38,10 @@ class Checkpoint:
     """Time trained so far."""
     parent: str | None = None
     """SHA-256 of the file that the run started from."""
+    objective: dict[str, Tensor] = field(default_factory=dict)
+    """What the objective has learned besides, such as the target of a distillation."""
 
-    def build(self) -> Backbone | Denoiser:
+    def build(self) -> Backbone | ResidualBackbone | Denoiser:
         """The network with the averaged weights, in evaluation mode."""
         network = self.recipe.build()
         try:
@@ -45,6 +49,20 @@ class Checkpoint:
         except RuntimeError as error:
             raise ModelError(f"the weights do not fit the recipe: {' '.join(str(error).split())}") from None
         return network.eval()
+
+    def settled(self) -> Checkpoint:
+        """With a recipe that names the objective which the training has selected, where it was to select one.
+
+        Raises ModelError if it has not selected any yet.
+        """
+        objective = self.recipe.objective
+        if not isinstance(objective, ResidualDenoising) or objective.prediction != "auto":
+            return self
+        selected = {RESIDUAL: "pred_res", NOISE: "pred_noise"}.get(int(self.objective.get("decision", UNDECIDED)))
+        if selected is None:
+            raise ModelError(f"{self.recipe.name} has not selected its objective yet: train it longer")
+        chosen = objective.model_copy(update={"prediction": selected})
+        return replace(self, recipe=self.recipe.model_copy(update={"objective": chosen}))
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -55,6 +73,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             (EMA, checkpoint.ema),
             (NETWORK, checkpoint.network),
             (OPTIMIZER, checkpoint.optimizer),
+            (OBJECTIVE, checkpoint.objective),
         )
         for name, tensor in group.items()
     }
@@ -87,7 +106,7 @@ def load(path: str | Path) -> Checkpoint:
         raise ModelError(f"{path} is not a safetensors checkpoint: {error}") from None
     if "recipe" not in metadata:
         raise ModelError(f"{path} holds no recipe: it was not written by `restonnx train`")
-    groups: dict[str, dict[str, Tensor]] = {EMA: {}, NETWORK: {}, OPTIMIZER: {}}
+    groups: dict[str, dict[str, Tensor]] = {EMA: {}, NETWORK: {}, OPTIMIZER: {}, OBJECTIVE: {}}
     try:
         for name, tensor in tensors.items():
             prefix = name.partition(".")[0] + "."
@@ -98,7 +117,9 @@ def load(path: str | Path) -> Checkpoint:
     except (KeyError, ValueError) as error:
         raise ModelError(f"{path} is damaged or of another version: {error}") from None
     recipe = parse(content, str(path))
-    return Checkpoint(recipe, groups[EMA], groups[NETWORK], groups[OPTIMIZER], iteration, seconds, parent)
+    return Checkpoint(
+        recipe, groups[EMA], groups[NETWORK], groups[OPTIMIZER], iteration, seconds, parent, groups[OBJECTIVE]
+    )
 
 
 def from_onnx(path: Path) -> Checkpoint:
@@ -129,7 +150,13 @@ def from_onnx(path: Path) -> Checkpoint:
 
 
 def grown(value: Tensor, like: Tensor) -> Tensor:
-    """A convolution's weight (out, in, h, w) with zeros for the input channels that only `like` has; else the same."""
+    """A sibling's weight in the shape of `like`, where that makes sense; else as it is.
+
+    A convolution (out, in, h, w) gets zeros for the input channels that only `like` has; the table (1, width) of a
+    sibling with one step serves every step.
+    """
+    if value.ndim == like.ndim == 2 and len(value) == 1:
+        return value.expand(len(like), -1).clone()
     if value.ndim != 4 or like.ndim != 4 or like.shape[1] <= value.shape[1]:
         return value
     return torch.cat([value, value.new_zeros(len(value), like.shape[1] - value.shape[1], *value.shape[2:])], dim=1)

@@ -18,16 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restonnx.diffusion import resshift
+from restonnx.diffusion import rddm, resshift
 from restonnx.errors import InputError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import load_clean
 from restonnx.training.machine import facts
 from restonnx.training.networks.backbone import Backbone
-from restonnx.training.recipe import ResShiftSection, parse, set_value
+from restonnx.training.networks.denoiser import Denoiser
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.recipe import Recipe, parse, set_value
+from restonnx.training.sections import RddmSection, ResShiftSection
 
 CROP = 192
 SEED = 0
+Pair = tuple[Tensor, Tensor]
+"""Modular and cumulative error."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class StepError:
     """One step of the chain; errors are averaged over the images, in decibels image by image."""
 
     t: int
-    """Counts down: the chain begins with T-1 and ends with 0."""
+    """Counts down: the chain begins with T-1 and ends with 0, or for RDDM with the least that its sampler visits."""
     modular_mse: float
     cumulative_mse: float
     modular_psnr: float
@@ -55,41 +60,29 @@ def error_curves(
     The images are damaged as in the checkpoint's recipe; overrides such as "degradation.sigma=[25, 25]" change that.
     Prints the errors, and writes them to json and as curves to plot.
     """
-    saved = checkpoints.load(checkpoint)
+    saved = checkpoints.load(checkpoint).settled()
     content = saved.recipe.model_dump(mode="json", by_alias=True)
     for override in overrides:
         if not override.startswith("degradation."):
             raise InputError(f"only the degradation can be changed for a measurement, not {override!r}")
         set_value(content, override)
     recipe = parse(content)
-    network, sampler = saved.build(), recipe.sampler
-    if not (isinstance(sampler, ResShiftSection) and isinstance(network, Backbone)):
+    network = saved.build()
+    if isinstance(network, Denoiser):
         raise InputError(f"{recipe.name} is a prior: only a chain has errors that add up over its steps")
-    schedule, reading = sampler.schedule(), sampler.reading()
-    images = load_clean(Path(data), channels=recipe.network.channels, smallest=CROP)
-    modular: list[list[Tensor]] = [[] for _ in range(schedule.steps)]
-    cumulative: list[list[Tensor]] = [[] for _ in range(schedule.steps)]
+    if isinstance(network, ResidualBackbone) and not network.conditioned:
+        raise InputError(f"{recipe.name} makes new images: there is no clean one that its steps could be compared with")
+    images = load_clean(Path(data), channels=recipe.image_channels, smallest=CROP)
+    errors: dict[int, list[Pair]] = {}
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for image in images:
             clean = torch.from_numpy(_middle(image).copy()).permute(2, 0, 1)[None].float() / 255
-            clean, degraded = recipe.degradation.degrade(clean, generator)
-            noise = torch.randn(schedule.steps, *clean.shape, generator=generator)
-            features = network.encode(degraded)
-
-            def predict(x_t: Tensor, step: int, y: Tensor = degraded, f: Tensor = features) -> Tensor:
-                return network.step(x_t, y, f, step)
-
-            for t in range(schedule.steps):
-                x_t = resshift.forward(clean, degraded, noise[schedule.steps - 1 - t], schedule, t)
-                estimate = resshift.estimate(predict, x_t, degraded, schedule, t, reading)
-                modular[t].append((estimate - clean).square().mean())
-
-            def note(t: int, x_t: Tensor, estimate: Tensor, truth: Tensor = clean) -> None:
-                cumulative[t].append((estimate - truth).square().mean())
-
-            resshift.sample(predict, degraded, noise, schedule, reading, on_step=note)
-    curves = [_step(t, modular[t], cumulative[t]) for t in reversed(range(schedule.steps))]
+            clean, *given = recipe.degradation.degrade(clean, generator)
+            measure = _of_residuals if isinstance(network, ResidualBackbone) else _of_shifts
+            for t, pair in measure(network, recipe, clean, given, generator).items():  # type: ignore[arg-type]
+                errors.setdefault(t, []).append(pair)
+    curves = [_step(t, *zip(*errors[t], strict=True)) for t in sorted(errors, reverse=True)]
     for step in curves:
         print(f"t = {step.t}: modular {step.modular_psnr:.2f} dB, cumulative {step.cumulative_psnr:.2f} dB")  # noqa: T201
     if json is not None:
@@ -98,6 +91,58 @@ def error_curves(
     if plot is not None:
         draw({recipe.name: curves}, plot)
     return curves
+
+
+def _of_shifts(
+    network: Backbone, recipe: Recipe, clean: Tensor, given: Sequence[Tensor], generator: torch.Generator
+) -> dict[int, Pair]:
+    """ResShift's errors on one image, for each t; given: what the network is given, the degraded image first."""
+    sampler = recipe.sampler
+    assert isinstance(sampler, ResShiftSection)
+    schedule, reading = sampler.schedule(), sampler.reading()
+    noise = torch.randn(schedule.steps, *clean.shape, generator=generator)
+    features, degraded = network.encode(*given), network.enlarged(given[0])
+
+    def predict(x_t: Tensor, step: int) -> Tensor:
+        return network.step(x_t, degraded, features, step)
+
+    modular, cumulative = {}, {}
+    for t in range(schedule.steps):
+        x_t = resshift.forward(clean, degraded, noise[schedule.steps - 1 - t], schedule, t)
+        modular[t] = (resshift.estimate(predict, x_t, degraded, schedule, t, reading) - clean).square().mean()
+
+    def note(t: int, x_t: Tensor, estimate: Tensor) -> None:
+        cumulative[t] = (estimate - clean).square().mean()
+
+    resshift.sample(predict, degraded, noise, schedule, reading, on_step=note)
+    return {t: (modular[t], cumulative[t]) for t in modular}
+
+
+def _of_residuals(
+    network: ResidualBackbone, recipe: Recipe, clean: Tensor, given: Sequence[Tensor], generator: torch.Generator
+) -> dict[int, Pair]:
+    """RDDM's, for each t that its sampler visits, residual and noise being removed together."""
+    sampler = recipe.sampler
+    assert isinstance(sampler, RddmSection)
+    schedule, reading = sampler.residual_schedule(), sampler.reading(recipe.prediction())
+    truth, degraded = 2 * clean - 1, 2 * given[0] - 1
+    noise = torch.randn(rddm.draws(sampler.steps, sampler.eta), *clean.shape, generator=generator)
+    predict = network.predictor(degraded)
+
+    def error(prediction: rddm.Prediction) -> Tensor:
+        return ((prediction.clean - truth) / 2).square().mean()
+
+    modular, cumulative = {}, {}
+    for t in rddm.time_grid(schedule.steps, sampler.steps)[:-1]:
+        x_t = rddm.forward(truth, degraded, noise[0], schedule, t)
+        outputs = predict(x_t, rddm.time_inputs(schedule, t, reading, x_t))
+        modular[t] = error(rddm.read(outputs, x_t, degraded, schedule, t, reading))
+
+    def note(t: int, x_t: Tensor, prediction: rddm.Prediction) -> None:
+        cumulative[t] = error(prediction)
+
+    rddm.sample(predict, degraded, noise, schedule, reading, times=sampler.steps, eta=sampler.eta, on_step=note)
+    return {t: (modular[t], cumulative[t]) for t in modular}
 
 
 def draw(curves: dict[str, list[StepError]], path: str | Path) -> None:
@@ -123,6 +168,6 @@ def _middle(image: np.ndarray) -> np.ndarray:
     return image[top : top + CROP, left : left + CROP]
 
 
-def _step(t: int, modular: list[Tensor], cumulative: list[Tensor]) -> StepError:
-    a, b = torch.stack(modular).double(), torch.stack(cumulative).double()
+def _step(t: int, modular: Sequence[Tensor], cumulative: Sequence[Tensor]) -> StepError:
+    a, b = torch.stack([*modular]).double(), torch.stack([*cumulative]).double()
     return StepError(t, float(a.mean()), float(b.mean()), float(-10 * a.log10().mean()), float(-10 * b.log10().mean()))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -27,8 +28,15 @@ from restonnx.errors import DeviceError, InputError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
-from restonnx.training.objectives.build import build_objective
-from restonnx.training.recipe import Recipe, TrainingSection, load
+from restonnx.training.muon import Muon
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.objectives.build import build_objective, inner, kept_state, load_kept
+from restonnx.training.objectives.config import UNDECIDED, ResidualDenoising
+from restonnx.training.objectives.consistency import Distillation
+from restonnx.training.objectives.rddm import ObjectiveSelection
+from restonnx.training.pairs import Pairs, load_pairs
+from restonnx.training.recipe import Recipe, load
+from restonnx.training.sections import TrainingSection
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -42,7 +50,8 @@ LENGTH = {"iterations", "minutes", "checkpoint_minutes"}
 def train(
     recipe: str | Path,
     *,
-    data: str | Path,
+    data: str | Path | None = None,
+    pairs: str | Path | None = None,
     out: str | Path,
     resume: bool = True,
     minutes: float | None = None,
@@ -53,7 +62,9 @@ def train(
 ) -> Path:
     """Train a recipe and return the checkpoint's path.
 
-    recipe: a .toml file or a shipped recipe's name.  data: a folder of clean photographs.  out: the run's folder.
+    recipe: a .toml file or a shipped recipe's name.  out: the run's folder.
+    data: a folder of clean photographs, which are degraded as the recipe says.  pairs: instead of it, a folder with
+    degraded images in input/ and the clean ones under equal names in gt/ (and reference/ for models that take one).
     minutes: stop after so much time; the run can be resumed.  init: start from the weights of this checkpoint or
     .onnx model, given as a file or by its name in the library.
     """
@@ -68,9 +79,7 @@ def train(
             run.restore(checkpoints.load(path), path)
         elif init is not None:
             run.start_from(Path(init) if Path(init).exists() else library.find(init).path)
-        size = settings.training.patch
-        images = load_clean(Path(data), channels=settings.network.channels, smallest=size)
-        crops = Crops(images, size, settings.training.seed)
+        crops = _crops(settings, data, pairs)
         out.mkdir(parents=True, exist_ok=True)
         _loop(run, crops, out, minutes, quiet)
     return path
@@ -97,10 +106,12 @@ class _Run:
         self.network = recipe.build().to(place.device)
         if place.device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        objective = build_objective(recipe, self.network).to(place.device)
-        self.objective: nn.Module = DistributedDataParallel(objective) if place.world > 1 else objective
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+        self.plain = build_objective(recipe, self.network).to(place.device)
+        self.own = inner(self.plain)
+        self.objective: nn.Module = DistributedDataParallel(self.plain) if place.world > 1 else self.plain
+        kind: type[Muon] | type[torch.optim.AdamW] = Muon if settings.optimizer == "muon" else torch.optim.AdamW
+        self.optimizer = kind(
+            self._parameters(),
             lr=settings.lr,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -115,6 +126,8 @@ class _Run:
                 f"{path} was trained with another recipe: give another --out, or the recipe it was begun with"
             )
         self.network.load_state_dict(saved.network)
+        load_kept(self.plain, saved.objective)
+        self._read_as_selected()
         checkpoints.restore_optimizer(self.optimizer, saved.optimizer)
         for name, value in saved.ema.items():  # copied, so that they keep the memory layout of the network
             self.ema[name].copy_(value)
@@ -131,9 +144,7 @@ class _Run:
         share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
         if share < LEAST_SHARE:
             raise InputError(f"only {share:.0%} of the weights fit those of {path}: start from a more similar network")
-        self.network.load_state_dict(own | fitting)
-        for name, value in self.network.state_dict().items():
-            self.ema[name].copy_(value)
+        self._take(own | fitting)
         with path.open("rb") as file:
             self.parent = hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -146,6 +157,7 @@ class _Run:
             self.iteration,
             self.seconds,
             self.parent,
+            kept_state(self.plain),
         )
 
     def progress(self) -> float:
@@ -155,33 +167,72 @@ class _Run:
         assert settings.minutes is not None
         return min(self.seconds / (60 * settings.minutes), 1.0)
 
-    def step(self, crops: Crops) -> Tensor:
+    def step(self, crops: Crops | Pairs) -> Tensor:
         """One iteration on this process's share of the batch; returns its loss."""
         settings, place = self.recipe.training, self.place
         progress = self.progress()
+        self._select()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.iteration, progress)
-        clean, degraded, noise, draws = self._batch(crops)
+            group["lr"] = learning_rate(settings, self.iteration, progress) * group.get("share", 1.0)
+        clean, degraded, noise, draws, *further = self._batch(crops)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=_bf16(settings, place.device)):
-            loss: Tensor = self.objective(clean, degraded, noise, draws, progress)
+            loss: Tensor = self.objective(clean, degraded, noise, draws, progress, *further)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimizer.step()
+        if isinstance(self.own, Distillation):
+            self.own.follow(progress)
         self._average(settings.ema)
         self.iteration += 1
         return loss.detach()
 
-    def _batch(self, crops: Crops) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _parameters(self) -> list[dict[str, Any]]:
+        """The network's, and where the objective is to be selected the weight that decides, which learns slowly."""
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        if isinstance(self.own, ObjectiveSelection):
+            assert isinstance(self.recipe.objective, ResidualDenoising)
+            share = self.recipe.objective.selection_lr / self.recipe.training.lr
+            groups.append({"params": [self.own.preference], "weight_decay": 0.0, "share": share})
+        return groups
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        """Begin with these weights."""
+        self.network.load_state_dict(weights)
+        for name, value in self.network.state_dict().items():
+            self.ema[name].copy_(value)
+        if isinstance(self.own, Distillation):
+            self.own.restart()
+
+    def _select(self) -> None:
+        """Once an objective is selected, begin anew with a fresh network, as published."""
+        if not isinstance(self.own, ObjectiveSelection) or int(self.own.decision) != UNDECIDED:
+            return
+        if self.own.decide() != UNDECIDED:
+            self._read_as_selected()
+            torch.manual_seed(self.recipe.training.seed + 1)
+            self._take(self.snapshot().settled().recipe.build().state_dict())
+            self.optimizer.state.clear()
+
+    def _read_as_selected(self) -> None:
+        if isinstance(self.own, ObjectiveSelection) and self.own.selected:
+            assert isinstance(self.network, ResidualBackbone)
+            self.network.read_as(self.own.selected)
+
+    def _batch(self, crops: Crops | Pairs) -> tuple[Tensor, ...]:
+        """Clean, degraded, noise, draws, and what the network is given besides; this process's share."""
         settings, place = self.recipe.training, self.place
         generator = torch.Generator(place.device).manual_seed(settings.seed * 1_000_003 + self.iteration)
-        clean = crops.batch(self.iteration, settings.batch).to(place.device)
-        clean, degraded = self.recipe.degradation.degrade(clean, generator)
-        noise = torch.randn(self.recipe.sampler.steps, *clean.shape, device=place.device, generator=generator)
+        if isinstance(crops, Pairs):
+            clean, degraded, *further = (t.to(place.device) for t in crops.batch(self.iteration, settings.batch))
+        else:
+            clean = crops.batch(self.iteration, settings.batch).to(place.device)
+            clean, degraded, *further = self.recipe.degradation.degrade(clean, generator)
+        noise = torch.randn(self.recipe.sampler.training_draws, *clean.shape, device=place.device, generator=generator)
         draws = torch.rand(settings.batch + 2, device=place.device, generator=generator)
         share = slice(place.rank, None, place.world)
         shared = torch.cat([draws[:-2][share], draws[-2:]])
-        return clean[share], degraded[share], noise[:, share], shared
+        return clean[share], degraded[share], noise[:, share], shared, *(given[share] for given in further)
 
     def _average(self, decay: float) -> None:
         weight = 1 - min(decay, (1 + self.iteration) / (10 + self.iteration))
@@ -195,7 +246,22 @@ def learning_rate(settings: TrainingSection, iteration: int, progress: float) ->
     return cosine * min(1.0, (iteration + 1) / max(settings.warmup, 1))
 
 
-def _loop(run: _Run, crops: Crops, out: Path, minutes: float | None, quiet: bool) -> None:
+def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) -> Crops | Pairs:
+    """What a run learns from."""
+    size, seed = recipe.training.patch, recipe.training.seed
+    if (data is None) == (pairs is None):
+        raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
+    if data is not None:
+        return Crops(load_clean(Path(data), channels=recipe.image_channels, smallest=size), size, seed)
+    if recipe.degradation.kind in ("none", "raw"):
+        raise InputError(f"{recipe.name} learns from clean photographs alone: give it data instead of pairs")
+    assert pairs is not None
+    reference = getattr(recipe.network, "reference", False)
+    channels = recipe.network.channels
+    return load_pairs(pairs, channels=channels, size=size, seed=seed, scale=recipe.scale, reference=reference)
+
+
+def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, quiet: bool) -> None:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     settings, leader = run.recipe.training, run.place.rank == 0

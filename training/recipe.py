@@ -8,173 +8,51 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from restonnx.diffusion.consistency import Preconditioning
-from restonnx.diffusion.resshift import Reading
-from restonnx.diffusion.schedules import ShiftSchedule, exponential
+from restonnx.diffusion.rddm import Reading as RddmReading
 from restonnx.errors import InputError
-from restonnx.model import DataSource
-from restonnx.training.degradations.clean import Clean
-from restonnx.training.degradations.denoise import Denoise
+from restonnx.training.degradations.every import DEGRADATIONS, Degradation
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
-from restonnx.training.objectives.config import DataConsistent, Denoising, Distillation, ForwardNoised
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.objectives.config import (
+    ConsistencyTraining,
+    DataConsistent,
+    Denoising,
+    Distillation,
+    ForwardNoised,
+    ResidualDenoising,
+)
+from restonnx.training.sections import (
+    About,
+    BackboneSection,
+    DenoiserSampling,
+    DenoiserSection,
+    Network,
+    RddmSection,
+    ResidualBackboneSection,
+    ResShiftSection,
+    Sampler,
+    Section,
+    TrainingSection,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _UNet(Section):
-    channels: Literal[1, 3] = 3
-    widths: tuple[PositiveInt, ...] = (32, 64, 128)
-    down: tuple[NonNegativeInt, ...] = (1, 1, 3)
-    up: tuple[NonNegativeInt, ...] = (1, 1)
-    head_blocks: int = Field(1, ge=0, le=16)
-
-    @model_validator(mode="after")
-    def _levels_agree(self) -> Self:
-        if len(self.down) != len(self.widths) or len(self.up) != len(self.widths) - 1:
-            raise ValueError("down needs as many entries as widths, and up one fewer")
-        return self
-
-
-class BackboneSection(_UNet):
-    """The network of a chain: heavy encoder of the degraded image, light head per step."""
-
-    kind: Literal["backbone"] = "backbone"
-
-    def build(self, steps: int) -> Backbone:
-        return Backbone(self.channels, steps, self.widths, self.down, self.up, self.head_blocks)
-
-
-class DenoiserSection(_UNet):
-    """The network of a prior: one pass, told the noise level."""
-
-    kind: Literal["denoiser"] = "denoiser"
-
-    def build(self, steps: int) -> Denoiser:
-        return Denoiser(self.channels, self.widths, self.down, self.up, self.head_blocks)
-
-
-class ResShiftSection(Section):
-    family: Literal["resshift"] = "resshift"
-    steps: int = Field(4, ge=1, le=1000)
-    kappa: float = Field(0.1, ge=0)
-    """Standard deviation of the noise that the chain starts with, black being 0 and white 1; 0 for a chain without."""
-    min_noise_level: float = Field(0.01, gt=0)
-    etas_end: float = Field(0.99, gt=0, le=1)
-    power: float = Field(0.3, gt=0)
-    normalize: Literal["latent", "pixel", "none"] = "latent"
-    parameterisation: Literal["xstart", "residual", "epsilon", "epsilon_scale"] = "xstart"
-
-    @model_validator(mode="after")
-    def _makes_a_schedule(self) -> Self:
-        self.schedule()
-        return self
-
-    def schedule(self) -> ShiftSchedule:
-        return exponential(
-            self.steps,
-            kappa=self.kappa,
-            min_noise_level=self.min_noise_level,
-            etas_end=self.etas_end,
-            power=self.power,
-        )
-
-    def reading(self) -> Reading:
-        return Reading(self.parameterisation, self.normalize)
-
-
-class DenoiserSampling(Section):
-    """A denoiser for every noise level, as EDM (Karras et al. 2022, arXiv 2206.00364) conditions it; images in [-1, 1].
-
-    family = "consistency" for one that maps every level straight to the clean image (Song et al. 2023,
-    arXiv 2303.01469).
-    """
-
-    family: Literal["direct", "consistency"]
-    sigma_data: float = Field(0.5, gt=0)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(80.0, gt=0)
-
-    @property
-    def steps(self) -> int:
-        return 1
-
-    def preconditioning(self) -> Preconditioning:
-        return Preconditioning(self.sigma_data, self.sigma_min, self.sigma_max, boundary=self.family == "consistency")
-
-
-class TrainingSection(Section):
-    iterations: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    """Instead of iterations: the learning rate follows the clock, and a resumed run is equal only in kind."""
-    batch: int = Field(8, ge=1)
-    """Samples per iteration, over all processes together."""
-    patch: int = Field(64, ge=16)
-    """Side of a sample in pixels; well above the network's reach, or it never learns to use context."""
-    lr: float = Field(1e-3, gt=0)
-    min_lr: float = Field(1e-6, ge=0)
-    warmup: int = Field(200, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
-    ema: float = Field(0.999, ge=0, lt=1)
-    clip: float = Field(0.5, gt=0)
-    """Largest norm of the gradient."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 on a GPU, float32 on a CPU."""
-    seed: int = Field(0, ge=0)
-    checkpoint_minutes: float = Field(3.0, gt=0)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainingSection:
-        if (self.iterations is None) == (self.minutes is None):
-            raise ValueError("give either iterations or minutes")
-        return self
-
-
-class About(Section):
-    title: str
-    description: str
-    version: str = "1.0.0"
-    task: str
-    domain: Literal["display_rgb", "display_gray", "linear_rgb", "camera_rgb", "cfa"]
-    licence: str = "Apache-2.0"
-    authors: tuple[str, ...] = ("The restonnx authors",)
-    training_data: tuple[DataSource, ...] = ()
-
-
-def _named(key: str, default: str) -> Discriminator:
-    """Chooses a union's member by its `key`, which may be left out for the default one."""
-    return Discriminator(lambda v: v.get(key, default) if isinstance(v, dict) else getattr(v, key))
-
-
-Network = Annotated[
-    Annotated[BackboneSection, Tag("backbone")] | Annotated[DenoiserSection, Tag("denoiser")],
-    _named("kind", "backbone"),
+Objective = Annotated[
+    DataConsistent | ForwardNoised | ResidualDenoising | Denoising | Distillation | ConsistencyTraining,
+    Field(discriminator="kind"),
 ]
-Sampler = Annotated[
-    Annotated[ResShiftSection, Tag("resshift")]
-    | Annotated[DenoiserSampling, Tag("direct")]
-    | Annotated[DenoiserSampling, Tag("consistency")],
-    _named("family", "resshift"),
-]
+FITTING = {
+    "resshift": ("backbone", ("data_consistent", "forward_noised")),
+    "rddm": ("residual_backbone", ("rddm",)),
+    "direct": ("denoiser", ("denoising",)),
+    "consistency": ("denoiser", ("distillation", "consistency_training")),
+}
+"""For each sampler the network and the objectives that go with it."""
 
 
 class Recipe(Section):
@@ -182,31 +60,84 @@ class Recipe(Section):
     about: About
     network: Network = BackboneSection()
     sampler: Sampler = ResShiftSection()
-    degradation: Annotated[Denoise | Clean, Field(discriminator="kind")]
-    objective: Annotated[DataConsistent | ForwardNoised | Denoising | Distillation, Field(discriminator="kind")]
+    degradation: Degradation
+    objective: Objective
     training: TrainingSection
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Recipe:
-        chain = isinstance(self.sampler, ResShiftSection)
-        if chain != isinstance(self.network, BackboneSection):
-            raise ValueError("a backbone goes with a resshift sampler, a denoiser with a direct or consistency sampler")
-        if chain != isinstance(self.objective, (DataConsistent, ForwardNoised)):
-            raise ValueError(f"objective.kind = {self.objective.kind!r} does not train a {self.network.kind}")
-        if isinstance(self.objective, Distillation) != (self.sampler.family == "consistency"):
-            raise ValueError('objective.kind = "distillation" goes with sampler.family = "consistency", and only so')
+    def _parts_fit(self) -> Self:
+        family = self.sampler.family
+        network, objectives = FITTING[family]
+        if self.network.kind != network:
+            raise ValueError(
+                f'sampler.family = "{family}" goes with network.kind = "{network}", not "{self.network.kind}"'
+            )
+        if self.objective.kind not in objectives:
+            fitting = " or ".join(f'"{kind}"' for kind in objectives)
+            raise ValueError(
+                f'sampler.family = "{family}" goes with objective.kind = {fitting}, not "{self.objective.kind}"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if not isinstance(self.network, ResidualBackboneSection):
+            return self
+        assert isinstance(self.sampler, RddmSection)
+        layout, prediction = self.network.layout, self.prediction()
+        heads = RddmReading(prediction).heads
+        if layout != "single" and heads == 1:
+            raise ValueError(f'network.layout = "{layout}" is for two outputs, but this objective.prediction has one')
+        if self.sampler.generate and self.degradation.kind != "none":
+            raise ValueError('sampler.generate = true goes with degradation.kind = "none"')
+        if layout == "single" and heads == 2 and self.sampler.time == "cumulative":
+            raise ValueError(
+                'with sampler.time = "cumulative" residual and noise hear different times: network.layout must be '
+                '"shared" or "two"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _degradation_fits(self) -> Self:
+        damage, network = self.degradation, self.network
+        of_damage = getattr(damage, "scale", 1)
+        if self.scale != of_damage:
+            raise ValueError(f'degradation.kind = "{damage.kind}" needs network.scale = {of_damage}, not {self.scale}')
+        gives, takes = (getattr(part, "reference", False) for part in (damage, network))
+        if gives != takes:
+            raise ValueError(f'degradation.kind = "{damage.kind}" needs network.reference = {str(gives).lower()}')
+        if (damage.kind == "raw") != (network.channels == 4):
+            raise ValueError('degradation.kind = "raw" goes with network.channels = 4, and only so')
         return self
 
     @model_validator(mode="after")
     def _crops_divide(self) -> Recipe:
-        multiple = max(2 ** len(self.network.widths), 16 if getattr(self.degradation, "jpeg_share", 0) else 1)
+        multiple = 2 ** len(self.network.widths) * max(self.scale // 2, getattr(self.degradation, "packing", 1))
         if self.training.patch % multiple:
             raise ValueError(f"training.patch must be a multiple of {multiple} here, not {self.training.patch}")
         return self
 
-    def build(self) -> Backbone | Denoiser:
+    @property
+    def image_channels(self) -> int:
+        """Of the clean images to train on."""
+        return int(getattr(self.degradation, "image_channels", self.network.channels))
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the result is than what the network is given."""
+        return self.network.scale if isinstance(self.network, BackboneSection) else 1
+
+    def build(self) -> Backbone | ResidualBackbone | Denoiser:
         """The network, untrained."""
+        if isinstance(self.network, ResidualBackboneSection):
+            assert isinstance(self.sampler, RddmSection)
+            return self.network.build(self.sampler, self.prediction())
         return self.network.build(self.sampler.steps)
+
+    def prediction(self) -> str:
+        """What a network of RDDM gives: while that is still to be selected, as one output, the residual."""
+        assert isinstance(self.objective, ResidualDenoising)
+        return "pred_res" if self.objective.prediction == "auto" else self.objective.prediction
 
     def hash(self) -> str:
         """SHA-256 of the recipe's content, whatever its layout on disk."""
@@ -256,18 +187,27 @@ def set_value(content: dict[str, Any], text: str) -> None:
         content[last] = value.strip()  # an unquoted string
 
 
-KINDS: dict[str, type[BaseModel]] = {
-    "backbone": BackboneSection,
-    "denoiser": DenoiserSection,
-    "resshift": ResShiftSection,
-    "direct": DenoiserSampling,
-    "consistency": DenoiserSampling,
-    "denoise": Denoise,
-    "none": Clean,
-    "data_consistent": DataConsistent,
-    "forward_noised": ForwardNoised,
-    "denoising": Denoising,
-    "distillation": Distillation,
+KINDS: dict[str, dict[str, type[BaseModel]]] = {
+    "network": {
+        "backbone": BackboneSection,
+        "residual_backbone": ResidualBackboneSection,
+        "denoiser": DenoiserSection,
+    },
+    "sampler": {
+        "resshift": ResShiftSection,
+        "rddm": RddmSection,
+        "direct": DenoiserSampling,
+        "consistency": DenoiserSampling,
+    },
+    "degradation": DEGRADATIONS,
+    "objective": {
+        "data_consistent": DataConsistent,
+        "forward_noised": ForwardNoised,
+        "rddm": ResidualDenoising,
+        "denoising": Denoising,
+        "distillation": Distillation,
+        "consistency_training": ConsistencyTraining,
+    },
 }
 """What a section may be, by the name that pydantic puts behind the section's own where an error is."""
 
@@ -275,10 +215,11 @@ KINDS: dict[str, type[BaseModel]] = {
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     where = [str(part) for part in problem["loc"]]
-    key = ".".join(part for i, part in enumerate(where) if i != 1 or part not in KINDS)
+    kinds = KINDS.get(where[0], {}) if where else {}
+    key = ".".join(part for i, part in enumerate(where) if i != 1 or part not in kinds)
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}"
-    sections = KINDS | {"about": About, "training": TrainingSection}
-    section = next((sections[part] for part in reversed(where[:-1]) if part in sections), Recipe)
+    plain: dict[str, type[BaseModel]] = {"about": About, "training": TrainingSection}
+    section = next((kinds[part] for part in where[1:-1] if part in kinds), plain.get(where[0], Recipe))
     nearest = difflib.get_close_matches(where[-1], section.model_fields, n=1, cutoff=0)
     return f"unknown key {key!r}; the nearest right one is {nearest[0]!r}"

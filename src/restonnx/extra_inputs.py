@@ -29,7 +29,7 @@ MEANINGS = {
     "noise_level": 'a number in the values of the image, or "estimate"',
     "mask": "nonzero where pixels are missing",
     "kernel": "the point spread function, of odd sides",
-    "reference": "another image of the same place and size",
+    "reference": "another image of the same place, of the result's size",
 }
 """The roles that `restore` has arguments for, and what it takes for each."""
 ESTIMATED_SIDE = 2048
@@ -143,29 +143,30 @@ def _kernel(kernel: Any) -> Source:
 
 def _reference(reference: Any, layout: arrays.Layout, meta: Metadata) -> Source:
     """Scaled by its own dtype, or by its own percentiles, as an image of its own would be."""
-    reference = arrays.as_array(reference)
+    reference, scale = arrays.as_array(reference), meta.scale
     axes = layout.axes if len(reference.shape) == len(layout.axes) else None
     try:
         its = arrays.layout(reference, axes, color=layout.color)
-        if not _alike(its, layout):
-            raise InputError(
-                f"its shape {its.shape} does not fit the image's {layout.shape}; pass one of the same size"
-            )
+        if not _alike(its, layout, scale):
+            wanted = "the same size" if scale == 1 else f"{layout.height * scale} by {layout.width * scale} pixels"
+            raise InputError(f"its shape {its.shape} does not fit the image's {layout.shape}; pass one of {wanted}")
         scaling = arrays.value_range(reference, its, meta.domain).onto(*meta.range)
     except InputError as error:
         raise InputError(f"reference: {error}") from None
 
     def source(plane: Plane, rows: slice, cols: slice) -> Floats:
+        rows, cols = (slice(part.start * scale, part.stop * scale) for part in (rows, cols))
         window = arrays.read_mirrored(reference, its, plane, rows, cols)
         return arrays.to_channels(scaling.to_unit(window), meta.channels)
 
     return source
 
 
-def _alike(one: arrays.Layout, other: arrays.Layout) -> bool:
-    """Whether both have the same planes of the same size; one may have an alpha more."""
-    a, b = ((lay.height, lay.width, lay.channels, lay.planes) for lay in (one, other))
-    return a == b
+def _alike(reference: arrays.Layout, image: arrays.Layout, scale: int) -> bool:
+    """Whether both have the same planes, the reference's `scale` times as large; one may have an alpha more."""
+    large = (image.height * scale, image.width * scale)
+    planes = all(getattr(reference, of) == getattr(image, of) for of in ("channels", "planes"))
+    return planes and (reference.height, reference.width) == large
 
 
 def _one(value: float) -> Floats:

@@ -232,7 +232,7 @@ def _probe(model: ModelFile, side: int) -> dict[str, np.ndarray[Any, Any]]:
     if meta.sampler.draws:
         feeds["noise"] = noise.normal(0, meta.sampler.draws, meta.noise_channels, *whole)[None]
     for spec, tensor in zip(meta.inputs[len(feeds) :], model.inputs[len(feeds) :], strict=True):
-        feeds[spec.name] = _neutral(spec, tensor, side)
+        feeds[spec.name] = _neutral(spec, tensor, side * meta.scale if spec.role == "reference" else side)
     return feeds
 
 

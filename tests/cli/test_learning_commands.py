@@ -59,6 +59,7 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train.positional == ("denoise",)
     assert train.named == {
         "data": Path("photos"),
+        "pairs": None,
         "out": Path("runs/x"),
         "resume": False,
         "minutes": 5.0,
@@ -137,7 +138,7 @@ def test_export_hands_its_options_on_and_makes_the_folder(monkeypatch: pytest.Mo
     result = run("export", "a.safetensors", "-o", output, "--steps", 1, "--name", "fast", "--precision", "float32")
     assert result.exit_code == 0, result.output
     assert export.positional == (Path("a.safetensors"), output)
-    assert export.named == {"steps": 1, "name": "fast", "precision": "float32"}
+    assert export.named == {"order": None, "steps": 1, "name": "fast", "precision": "float32"}
     assert output.parent.is_dir()
     assert "3.0e-06" in result.stdout
     assert "2.5 MB" in result.stdout

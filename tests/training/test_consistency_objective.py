@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restonnx.diffusion import consistency
 from restonnx.diffusion.consistency import Preconditioning
-from restonnx.diffusion.consistency_training import Curriculum
+from restonnx.diffusion.consistency_training import Curriculum, loss_weight
 from restonnx.training.objectives.consistency import (
     DenoisingObjective,
     Distillation,
@@ -201,7 +201,7 @@ def test_the_last_draw_of_all_stays_within_the_grid() -> None:
 def test_wrong_options_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ValueError, match="boundary=True"):
         Distillation(Gain(), None, Preconditioning())
-    with pytest.raises(ValueError, match="l1, l2, l2-32"):
+    with pytest.raises(ValueError, match="l1, l2, l2-32, pseudo-huber"):
         distance(batch(0)[0], batch(1)[0], "lpips")
     narrow = DenoisingObjective(Gain(), Preconditioning(), sigmas=partial(loguniform, sigma_max=1.0), weight="snr3")
     with pytest.raises(ValueError, match="snr3"):
@@ -217,3 +217,20 @@ class Recorder(nn.Module):
 
     def forward(self, u: Tensor, level: Tensor) -> Tensor:
         return self.function(u, level)
+
+
+def test_the_pseudo_huber_distance_is_the_published_one_whatever_the_size() -> None:
+    for side in (8, 32):
+        a, b = torch.rand(2, 3, side, side), torch.rand(2, 3, side, side)
+        size = 3 * side**2
+        c = 0.00054 * size**0.5
+        published = ((a - b).flatten(1).square().sum(1) + c**2).sqrt() - c
+        torch.testing.assert_close(distance(a, b, "pseudo-huber"), published / size**0.5)
+        assert not distance(a, a, "pseudo-huber").any()
+
+
+def test_the_weight_of_a_gap_is_one_over_it() -> None:
+    sigma, following = torch.tensor([1.0, 4.0]), torch.tensor([0.5, 3.0])
+    torch.testing.assert_close(loss_weight(sigma, "gap", 0.5, following), torch.tensor([2.0, 1.0]))
+    with pytest.raises(ValueError, match="pair of noise levels"):
+        loss_weight(sigma, "gap")

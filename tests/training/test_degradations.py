@@ -74,3 +74,12 @@ def test_simulated_jpeg_looks_like_a_real_one(quality: int, channels: int) -> No
     simulated = jpeg(image, torch.tensor([float(quality)]))[0].permute(1, 2, 0).numpy() * 255
     loss = np.abs(real - pixels).mean()
     assert np.abs(simulated - real).mean() < 0.25 * loss
+
+
+@pytest.mark.parametrize("size", [(33, 50), (8, 17)])
+def test_jpeg_takes_sides_that_are_no_whole_blocks(size: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *size, generator=generator())
+    decoded = jpeg(image, torch.tensor([100.0, 100.0]))
+    assert decoded.shape == image.shape
+    even = torch.full((1, 3, *size), 128 / 255)
+    torch.testing.assert_close(jpeg(even, torch.tensor([30.0])), even)

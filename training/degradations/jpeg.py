@@ -23,7 +23,16 @@ _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688
 
 
 def jpeg(image: Tensor, quality: Tensor) -> Tensor:
-    """image: (N, 1 or 3, H, W) in [0, 1], sides multiples of 16.  quality: (N,) in 1..100.  Returns it decoded."""
+    """image: (N, 1 or 3, H, W) in [0, 1].  quality: (N,) in 1..100.  Returns it decoded.
+
+    Sides that are no multiples of 16 have their last row and column repeated for a while, as encoders do.
+    """
+    height, width = image.shape[-2:]
+    image = F.pad(image, (0, -width % 16, 0, -height % 16), mode="replicate")
+    return _decoded(image, quality)[..., :height, :width]
+
+
+def _decoded(image: Tensor, quality: Tensor) -> Tensor:
     image = (image.clamp(0, 1) * 255).round()
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality).view(-1, 1, 1, 1)
     if image.shape[1] == 1:

@@ -2,6 +2,9 @@
 
 Plain 3x3 convolutions, ReLU, nearest upsampling, no normalisation: such a graph stays in ONNX Runtime's blocked layout
 from end to end, and a tile's result does not depend on pixels beyond the receptive field.
+
+For super-resolution the encoder sees the small image as it is, at a fraction of the large one's cost, and the chain
+begins with the image enlarged by `Enlarged`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from restonnx.diffusion.resizing import enlarging_taps
 
 
 class UnshuffledConv(nn.Conv2d):
@@ -46,20 +51,66 @@ class Residual(nn.Module):
         return x + self.conv2(F.relu(hidden))
 
 
-class Encoder(nn.Module):
-    """U-Net over the degraded image: (N, C, H, W), H and W multiples of 2^len(widths) -> (N, widths[0], H/2, W/2)."""
+class Enlarged(nn.Module):
+    """The image `scale` times larger, (N, C, H, W) -> (N, C, H * scale, W * scale): bicubic as MATLAB's imresize, the
+    border repeated. One convolution, for which runtimes are fast, and no weights."""
 
-    def __init__(self, channels: int, widths: tuple[int, ...], down: tuple[int, ...], up: tuple[int, ...]) -> None:
+    kernels: Tensor
+
+    def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
-        self.conv_in = UnshuffledConv(channels, widths[0])
+        self.channels, self.scale = channels, scale
+        taps = torch.from_numpy(enlarging_taps(scale)).float()
+        self.reach = taps.shape[1] // 2
+        kernels = torch.einsum("py,qx->pqyx", taps, taps).flatten(0, 1)[:, None]
+        self.register_buffer("kernels", kernels.repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.scale == 1:
+            return image
+        padded = F.pad(image, (self.reach,) * 4, mode="replicate")
+        kernels = self.kernels.to(image.dtype)
+        return F.pixel_shuffle(F.conv2d(padded, kernels, groups=self.channels), self.scale)
+
+
+class Encoder(nn.Module):
+    """U-Net over the degraded image, once it is at half the result's size.
+
+    scale 1: (N, C, H, W), H and W multiples of 2^len(widths) -> (N, widths[0], H/2, W/2).
+    scale 2 or 4: H and W multiples of 2^(len(widths)-1) -> (N, head_width, H * scale/2, W * scale/2).
+    reference: another image of the result's size is seen too; for scales 1 and 2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: tuple[int, ...],
+        down: tuple[int, ...],
+        up: tuple[int, ...],
+        *,
+        scale: int = 1,
+        reference: bool = False,
+        head_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        if scale not in (1, 2, 4) or (reference and scale == 4):
+            raise ValueError(f"scale must be 1, 2 or 4, and with a reference 1 or 2, not {scale}")
+        self.scale = scale
+        self.conv_in = (
+            UnshuffledConv(channels, widths[0]) if scale == 1 else nn.Conv2d(channels, widths[0], 3, padding=1)
+        )
+        self.conv_reference = UnshuffledConv(channels, widths[0]) if reference else None
         self.down_blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, down, strict=True))
         self.down_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths))
         # Narrowed before the upsampling, at a quarter of the cost of doing it after.
         self.up_convs = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, up, strict=False))
+        self.conv_out = nn.Conv2d(widths[0], head_width or widths[0], 3, padding=1) if scale > 1 else None
 
-    def forward(self, degraded: Tensor) -> Tensor:
+    def forward(self, degraded: Tensor, reference: Tensor | None = None) -> Tensor:
         x = self.conv_in(degraded)
+        if self.conv_reference is not None:
+            x = x + self.conv_reference(reference)
         skips = []
         for blocks, conv in zip(self.down_blocks, self.down_convs, strict=False):
             x = blocks(x)
@@ -69,18 +120,35 @@ class Encoder(nn.Module):
         for conv, blocks in zip(reversed(self.up_convs), reversed(self.up_blocks), strict=True):
             x = F.interpolate(conv(x), scale_factor=2.0, mode="nearest") + skips.pop()
             x = blocks(x)
-        return x
+        if self.scale == 4:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return x if self.conv_out is None else self.conv_out(x)
 
 
 class Head(nn.Module):
-    """What a step costs: (x_t, features, t) -> the correction of the clean estimate, (N, C, H, W)."""
+    """What a step costs: (x_t, features, t) -> the correction of the clean estimate, (N, C, H, W).
 
-    def __init__(self, channels: int, width: int, blocks: int, steps: int) -> None:
+    outputs: channels of what it gives, where they are not the image's.
+    relu_out: only what is positive reaches the last convolution, as in networks trained before that was found to
+    cost 0.3 dB: the noise of 12 values has to pass through the width's channels, and both signs of it need twice as many.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        blocks: int,
+        steps: int,
+        outputs: int | None = None,
+        *,
+        relu_out: bool = False,
+    ) -> None:
         super().__init__()
+        self.relu_out = relu_out
         self.conv_in = UnshuffledConv(channels, width)
         self.step_bias = nn.Parameter(torch.zeros(steps, width))
         self.blocks = nn.ModuleList(Residual(width, steps) for _ in range(blocks))
-        self.conv_out = nn.Conv2d(width, 4 * channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, 4 * (outputs or channels), 3, padding=1)
         with torch.no_grad():
             self.conv_out.weight.mul_(0.1)
             self.conv_out.bias.zero_()  # type: ignore[union-attr]
@@ -90,7 +158,7 @@ class Head(nn.Module):
         x = x + _row(self.step_bias, t).to(x.dtype) + features
         for block in self.blocks:
             x = block(x, t)
-        return F.pixel_shuffle(self.conv_out(F.relu(x)), 2)
+        return F.pixel_shuffle(self.conv_out(F.relu(x) if self.relu_out else x), 2)
 
 
 class Backbone(nn.Module):
@@ -98,6 +166,9 @@ class Backbone(nn.Module):
 
     carry lets a late step start from the chain's own estimate instead of from the degraded image.
     t is an int or a LongTensor (N,), in 0..steps-1.
+    scale: sides of the clean image over those of the degraded one, 1, 2 or 4; y is then the enlarged image.
+    reference: the encoder sees a second image besides, of the clean one's size; for scales 1 and 2.
+    head_width: of the head, where that is not widths[0]; for scales above 1.
     """
 
     def __init__(
@@ -108,25 +179,34 @@ class Backbone(nn.Module):
         down: tuple[int, ...] = (1, 1, 3),
         up: tuple[int, ...] = (1, 1),
         head_blocks: int = 1,
+        *,
+        scale: int = 1,
+        reference: bool = False,
+        head_width: int | None = None,
+        relu_out: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up))
-        self.head = Head(channels, widths[0], head_blocks, steps)
+        self.encoder = Encoder(
+            channels, tuple(widths), tuple(down), tuple(up), scale=scale, reference=reference, head_width=head_width
+        )
+        self.head = Head(channels, head_width or widths[0], head_blocks, steps, relu_out=relu_out)
+        self.enlarged = Enlarged(channels, scale)
         self.carry = nn.Parameter(torch.zeros(steps, 1))
-        self.channels = channels
-        self.multiple = 2 ** len(widths)
+        self.channels, self.scale, self.reference = channels, scale, reference
+        self.multiple = 2 ** (len(widths) if scale == 1 else len(widths) - 1)
 
-    def encode(self, degraded: Tensor) -> Tensor:
-        """Everything that depends on the degraded image alone; once per chain."""
-        features: Tensor = self.encoder(degraded)
+    def encode(self, degraded: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Everything that depends on the given images alone; once per chain."""
+        features: Tensor = self.encoder(degraded, reference)
         return features
 
     def step(self, x_t: Tensor, degraded: Tensor, features: Tensor, t: Any) -> Tensor:
+        """degraded: at the size of the result, which is what `enlarged` makes of it."""
         correction: Tensor = self.head(x_t, features, t)
         return degraded + _row(self.carry, t) * (x_t - degraded) + correction
 
-    def forward(self, x_t: Tensor, degraded: Tensor, t: Any) -> Tensor:
-        return self.step(x_t, degraded, self.encode(degraded), t)
+    def forward(self, x_t: Tensor, degraded: Tensor, t: Any, reference: Tensor | None = None) -> Tensor:
+        return self.step(x_t, self.enlarged(degraded), self.encode(degraded, reference), t)
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
@@ -134,6 +214,8 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 
 
 def _row(table: Tensor, t: Any) -> Tensor:
-    """Row t of a (steps, width) table, shaped to be added to (N, width, H, W)."""
-    row = table[t]
+    """Row t of a (steps, width) table, shaped to be added to (N, width, H, W); for floats (N, steps), which are the
+    values of functions of the time, their sum with the rows as coefficients."""
+    smooth = isinstance(t, Tensor) and t.is_floating_point()
+    row = (t[:, :, None] * table).sum(dim=1) if smooth else table[t]
     return row.view(-1, row.shape[-1], 1, 1)

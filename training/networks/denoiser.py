@@ -30,10 +30,11 @@ class Denoiser(nn.Module):
         down: tuple[int, ...] = (1, 1, 3),
         up: tuple[int, ...] = (1, 1),
         head_blocks: int = 1,
+        relu_out: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(channels + 2, tuple(widths), tuple(down), tuple(up))
-        self.head = Head(channels, widths[0], head_blocks, steps=1)
+        self.head = Head(channels, widths[0], head_blocks, steps=1, relu_out=relu_out)
         self.channels = channels
         self.multiple = 2 ** len(widths)
 

@@ -15,11 +15,21 @@ from restonnx.errors import InputError
 from restonnx.training import checkpoint
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
-from restonnx.training.objectives.config import DataConsistent, Denoising, Distillation, ForwardNoised
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.objectives.config import (
+    ConsistencyTraining,
+    DataConsistent,
+    Denoising,
+    Distillation,
+    ForwardNoised,
+    ResidualDenoising,
+)
 from restonnx.training.objectives.consistency import DenoisingObjective, lognormal, loguniform
 from restonnx.training.objectives.consistency import Distillation as ConsistencyDistillation
+from restonnx.training.objectives.rddm import ObjectiveSelection, RddmObjective
 from restonnx.training.objectives.resshift import ResShiftObjective
-from restonnx.training.recipe import Recipe, ResShiftSection
+from restonnx.training.recipe import Recipe
+from restonnx.training.sections import RddmSection, ResShiftSection
 
 
 def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
@@ -29,19 +39,22 @@ def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
         assert isinstance(network, Backbone)
         assert isinstance(config, (DataConsistent, ForwardNoised))
         return ResShiftObjective(network, sampler.schedule(), config, sampler.reading())
+    if isinstance(sampler, RddmSection):
+        assert isinstance(network, ResidualBackbone)
+        assert isinstance(config, ResidualDenoising)
+        return _Centred(_residual(network, sampler, config), generates=sampler.generate)
     assert isinstance(network, Denoiser)
     settings = sampler.preconditioning()
     if isinstance(config, Denoising):
         levels = partial(_levels, config, settings)
         return _Centred(DenoisingObjective(network, settings, weight=config.weighting, sigmas=levels))
-    assert isinstance(config, Distillation)
-    curriculum = Curriculum(start=config.scales, decay=0.0)
+    assert isinstance(config, Distillation | ConsistencyTraining)
     return _Centred(
         ConsistencyDistillation(
             network,
-            _teacher(config.teacher),
+            _teacher(config.teacher) if isinstance(config, Distillation) else None,
             settings,
-            curriculum=curriculum,
+            curriculum=_curriculum(config),
             norm=config.loss,
             weight=config.weighting,
             rho=config.rho,
@@ -49,15 +62,51 @@ def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
     )
 
 
-class _Centred(nn.Module):
-    """Hands images in [0, 1] on in [-1, 1], the range of priors."""
+def inner(objective: nn.Module) -> nn.Module:
+    """The objective itself, without what only hands images on to it."""
+    return inner(objective.objective) if isinstance(objective, _Centred) else objective
 
-    def __init__(self, objective: nn.Module) -> None:
+
+def kept_state(objective: nn.Module) -> dict[str, Tensor]:
+    """What an objective has learned beside the network's weights, for the checkpoint."""
+    own = inner(objective)
+    kept: tuple[str, ...] = getattr(own, "kept", ())
+    return {name: value for name, value in own.state_dict().items() if kept and name.startswith(kept)}
+
+
+def load_kept(objective: nn.Module, state: dict[str, Tensor]) -> None:
+    own = inner(objective)
+    own.load_state_dict(own.state_dict() | state)
+
+
+def _residual(
+    network: ResidualBackbone, sampler: RddmSection, config: ResidualDenoising
+) -> RddmObjective | ObjectiveSelection:
+    schedule = sampler.residual_schedule()
+    if config.prediction == "auto":
+        return ObjectiveSelection(network, schedule, time=sampler.time, loss=config.loss, threshold=config.threshold)
+    reading = sampler.reading(config.prediction)
+    return RddmObjective(network, schedule, reading, loss=config.loss, compare=config.compare)
+
+
+def _curriculum(config: Distillation | ConsistencyTraining) -> Curriculum:
+    decay = config.target_decay if config.target == "ema" else 0.0
+    if isinstance(config, Distillation):
+        return Curriculum(start=config.scales, decay=decay)
+    return Curriculum(start=config.scales, end=config.end_scales, decay=decay, adaptive=decay > 0)
+
+
+class _Centred(nn.Module):
+    """Hands images in [0, 1] on in [-1, 1], the range of priors and of RDDM; generates: the clean ones alone."""
+
+    def __init__(self, objective: nn.Module, *, generates: bool = False) -> None:
         super().__init__()
         self.objective = objective
+        self.generates = generates
 
     def forward(self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float) -> Tensor:
-        loss: Tensor = self.objective(2 * clean - 1, 2 * degraded - 1, noise, draws, progress)
+        given = None if self.generates else 2 * degraded - 1
+        loss: Tensor = self.objective(2 * clean - 1, given, noise, draws, progress)
         return loss
 
 

@@ -6,10 +6,15 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+RESIDUAL, NOISE, UNDECIDED = 1, 0, -1
+"""What an automatic selection between the two has decided."""
 
-class _Objective(BaseModel):
+
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class _Objective(_Section):
     loss: Literal["l1", "l2", "charbonnier"] = "l1"
 
 
@@ -56,18 +61,71 @@ class Denoising(_Objective):
     """For this share it is uniform from sigma_min to sigma_max instead, so that no level stays untrained."""
 
 
-class Distillation(_Objective):
-    """Teach one step what the teacher's ODE does in many (Song et al. 2023, arXiv 2303.01469, algorithm 2).
+class _Consistency(_Section):
+    """One step is taught what the neighbouring noise level gives, along a path from noise to image."""
 
-    The target is the network itself without gradient: to average it, as first published, gains nothing (Song and
-    Dhariwal 2024, arXiv 2310.14189).
-    """
-
-    kind: Literal["distillation"] = "distillation"
-    loss: Literal["l2", "l1"] = "l2"
-    teacher: str = "prior"
-    """The prior to learn from: a name in the library or a file."""
+    loss: Literal["l2", "l1", "pseudo-huber"] = "l2"
     scales: int = Field(40, ge=2)
     """Noise levels of the Karras grid."""
     rho: float = Field(7.0, gt=0)
-    weighting: Literal["snr", "snr+1", "karras", "truncated-snr", "uniform"] = "uniform"
+    weighting: Literal["snr", "snr+1", "karras", "truncated-snr", "uniform", "gap"] = "uniform"
+    """gap is 1 / (sigma_i - sigma_{i+1}) (Song and Dhariwal 2024, arXiv 2310.14189)."""
+    target: Literal["self", "ema"] = "self"
+    """What the network is compared with: itself without gradient (Song and Dhariwal 2024: to average it gains
+    nothing), or its slow average, as first published (Song et al. 2023, arXiv 2303.01469)."""
+    target_decay: float = Field(0.95, gt=0, lt=1)
+    """Of that average."""
+
+
+class Distillation(_Consistency):
+    """Teach one step what the teacher's ODE does in many (Song et al. 2023, arXiv 2303.01469, algorithm 2)."""
+
+    kind: Literal["distillation"] = "distillation"
+    teacher: str = "prior"
+    """The prior to learn from: a name in the library or a file."""
+
+
+class ConsistencyTraining(_Consistency):
+    """The same without a teacher: the clean image shows the way (Song et al. 2023, arXiv 2303.01469, algorithm 3).
+
+    The grid is coarse at first, which is easy and biased, and becomes fine.
+    """
+
+    kind: Literal["consistency_training"] = "consistency_training"
+    loss: Literal["l2", "l1", "pseudo-huber"] = "pseudo-huber"
+    scales: int = Field(10, ge=2)
+    """Noise levels of the Karras grid at first."""
+    end_scales: int = Field(160, ge=2)
+    """At the end."""
+    weighting: Literal["snr", "snr+1", "karras", "truncated-snr", "uniform", "gap"] = "gap"
+    target_decay: float = Field(0.9, gt=0, lt=1)
+    """Of the average that is the target, at first; it rises with the scales."""
+
+    @model_validator(mode="after")
+    def _becomes_finer(self) -> Self:
+        if self.end_scales < self.scales:
+            raise ValueError(f"end_scales must be at least scales, which is {self.scales}, not {self.end_scales}")
+        return self
+
+
+class ResidualDenoising(_Objective):
+    """RDDM (Liu et al. 2024, arXiv 2308.13712): residual and noise at any time of the schedule."""
+
+    kind: Literal["rddm"] = "rddm"
+    prediction: Literal[
+        "pred_res_noise", "pred_res", "pred_noise", "pred_x0_noise", "pred_res_add_noise", "pred_x0_add_noise", "auto"
+    ] = "pred_res_noise"
+    """What the network gives, see `diffusion.rddm`. auto: residual or noise, whichever is easier to learn; once that is
+    decided the training begins anew with it."""
+    compare: Literal["heads", "posterior"] = "heads"
+    """Each output with its target; or the posterior means that both imply, for pred_res_noise."""
+    threshold: float = Field(0.01, gt=0, lt=0.5)
+    """auto: how far the learned weight between the two must move from one half."""
+    selection_lr: float = Field(8e-5, gt=0)
+    """auto: the learning rate of that weight."""
+
+    @model_validator(mode="after")
+    def _posterior_of_both(self) -> Self:
+        if self.compare == "posterior" and self.prediction != "pred_res_noise":
+            raise ValueError('compare = "posterior" goes with prediction = "pred_res_noise"')
+        return self

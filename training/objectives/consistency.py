@@ -18,7 +18,10 @@ from restonnx.diffusion.consistency import Denoise, Preconditioning, Vector, col
 from restonnx.diffusion.consistency_training import Curriculum, loss_weight, pair
 
 DISTILLATION = Curriculum()
-NORMS = ("l1", "l2", "l2-32")
+NORMS = ("l1", "l2", "l2-32", "pseudo-huber")
+HUBER = 0.00054
+"""Where the pseudo-Huber distance turns from square to absolute: per root of the number of elements, of images in
+[-1, 1] (Song and Dhariwal 2024, arXiv 2310.14189, section 3.3)."""
 Norm = str | Callable[[Tensor, Tensor], Tensor]
 """One of NORMS, or a callable (estimate, wanted) -> (N,), for instance a perceptual distance."""
 
@@ -52,11 +55,13 @@ def consistency_loss(
         with torch.random.fork_rng([clean.device] if clean.is_cuda else []):  # rewinds the generators when it ends
             wanted = target(neighbours.x_next, neighbours.sigma_next)
     estimate = online(neighbours.x, neighbours.sigma)
-    return loss_weight(neighbours.sigma, weight, sigma_data) * distance(estimate, wanted, norm)
+    weights = loss_weight(neighbours.sigma, weight, sigma_data, neighbours.sigma_next)
+    return weights * distance(estimate, wanted, norm)
 
 
 def distance(estimate: Tensor, wanted: Tensor, norm: Norm) -> Tensor:
-    """(N,): mean of |d| (l1), of d^2 (l2), or of d^2 after a bilinear resize to 32 x 32 (l2-32)."""
+    """(N,): mean of |d| (l1), of d^2 (l2), of d^2 after a bilinear resize to 32 x 32 (l2-32), or the published
+    pseudo-Huber distance over the root of the number of elements, sqrt(mean of d^2 + HUBER^2) - HUBER."""
     if callable(norm):
         return norm(estimate, wanted)
     if norm not in NORMS:
@@ -66,7 +71,8 @@ def distance(estimate: Tensor, wanted: Tensor, norm: Norm) -> Tensor:
         return difference.abs().flatten(1).mean(1)
     if norm == "l2-32":
         difference = F.interpolate(difference, size=(32, 32), mode="bilinear", align_corners=False)
-    return difference.square().flatten(1).mean(1)
+    squares = difference.square().flatten(1).mean(1)
+    return (squares + HUBER**2).sqrt() - HUBER if norm == "pseudo-huber" else squares
 
 
 def lognormal(draws: Tensor, mean: float = -1.2, std: float = 1.2) -> Tensor:
@@ -115,10 +121,13 @@ class Distillation(nn.Module):
     training.
 
     The target network is a copy of the student that follows it by `curriculum.target_decay`. The loop calls
-    `follow(progress)` after every step of the optimiser, keeps `target.state_dict()` in its checkpoints, and calls
+    `follow(progress)` after every step of the optimiser, keeps the target in its checkpoints, and calls
     `restart()` after it has loaded other weights into the student. With a decay of 0 there is no copy (`target` is
     None): the student's own weights, without a gradient, are the target, and none of that is needed.
     """
+
+    kept = ("target.",)
+    """What of its state belongs in a checkpoint."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """RDDM's objectives: any of its targets, and the automatic selection of one (Liu et al. 2024, arXiv 2308.13712).
 
-A network is called as network(images given together, time of the residual, time of the noise) -> heads.
+A network is called as network(images given together, time of the residual, time of the noise) -> heads; ours, which
+looks at the degraded image once, through its own `predictor`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from restonnx.diffusion.rddm import DEFAULT, Bounds, Reading
 from restonnx.diffusion.rddm_schedules import ResidualSchedule
 from restonnx.diffusion.schedules import at
 from restonnx.training.networks.official.rddm_unet import predictor
+from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED
 from restonnx.training.objectives.resshift import distance
 
 Loss = Literal["l1", "l2", "charbonnier"]
-RESIDUAL, NOISE, UNDECIDED = 1, 0, -1
 
 
 def head_losses(outputs: Sequence[Tensor], wanted: Sequence[Tensor], loss: Loss = "l1") -> list[Tensor]:
@@ -105,7 +107,7 @@ class RddmObjective(nn.Module):
         schedule, reading = self.schedule, self.reading
         x_t = rddm.forward(clean, degraded, noise, schedule, t)
         seen = degraded if self.conditioned else None
-        predict = predictor(self.network, seen, mask, self_condition=reading.self_condition)
+        predict = _predictor(self.network, seen, mask, self_condition=reading.self_condition)
         times = rddm.time_inputs(schedule, t, reading, x_t)
         previous = None
         if guess:
@@ -135,8 +137,10 @@ class ObjectiveSelection(nn.Module):
     Called as `RddmObjective`.  clip: bounds of the clean estimate behind the residual of m read as noise.
     """
 
+    kept = ("preference", "decision")
+    """What of its state belongs in a checkpoint, beside the network's."""
     decision: Tensor
-    """1 residual, 0 noise, -1 undecided; saved with the weights."""
+    """1 residual, 0 noise, -1 undecided."""
 
     def __init__(
         self,
@@ -198,7 +202,7 @@ class ObjectiveSelection(nn.Module):
         """The two losses weighed by the preference, so that it learns; their sum once decided."""
         residual, noise = losses
         if self.selected:
-            return residual + noise
+            return residual + noise + 0 * self.preference  # which several processes expect to see
         return self.preference * residual + (1 - self.preference) * noise
 
     def losses(
@@ -211,7 +215,7 @@ class ObjectiveSelection(nn.Module):
             return [loss, nothing] if self.selected == "pred_res" else [nothing, loss]
         schedule, share = self.schedule, self.preference
         x_t = rddm.forward(clean, degraded, noise, schedule, t)
-        predict = predictor(self.network, degraded if self.conditioned else None, mask)
+        predict = _predictor(self.network, degraded if self.conditioned else None, mask)
         (output,) = predict(x_t, rddm.time_inputs(schedule, t, Reading("pred_res", self.time), x_t))
         as_noise = Reading("pred_noise", self.time, clip_clean=self.clip)
         as_residual = Reading("pred_res", self.time)
@@ -223,6 +227,16 @@ class ObjectiveSelection(nn.Module):
     def _objective(self, network: nn.Module, prediction: str) -> RddmObjective:
         reading = Reading(prediction, self.time)
         return RddmObjective(network, self.schedule, reading, loss=self.loss, conditioned=self.conditioned)
+
+
+def _predictor(
+    network: nn.Module, degraded: Tensor | None, mask: Tensor | None, *, self_condition: bool = False
+) -> Callable[..., tuple[Tensor, ...]]:
+    if not isinstance(network, ResidualBackbone):
+        return predictor(network, degraded, mask, self_condition=self_condition)
+    if mask is not None or self_condition:
+        raise ValueError("our network sees x_t and the degraded image, and nothing else")
+    return network.predictor(degraded)
 
 
 def reinitialise(network: nn.Module) -> None:

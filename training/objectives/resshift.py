@@ -15,9 +15,11 @@ from restonnx.training.objectives.config import DataConsistent, ForwardNoised
 class ResShiftObjective(nn.Module):
     """(clean, degraded, noise, draws, progress) -> loss: one call per backward pass, so that DDP can wrap it.
 
-    clean, degraded: (N, C, H, W).  noise: (T, N, C, H, W) standard normal, noise[0] starts the chain.
+    clean: (N, C, H, W).  degraded: the same, or smaller by the network's scale.
+    noise: (T, N, C, H, W) standard normal, noise[0] starts the chain.
     draws: (N + 2,) uniform in [0, 1), what is decided at random: a t per sample, and a t and a coin per batch.
     progress: the share of the training that is done, in [0, 1].
+    reference: (N, C, H, W), for networks that take one.
     """
 
     def __init__(
@@ -33,9 +35,19 @@ class ResShiftObjective(nn.Module):
         self.config = config
         self.reading = reading
 
-    def forward(self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float) -> Tensor:
+    def forward(
+        self,
+        clean: Tensor,
+        degraded: Tensor,
+        noise: Tensor,
+        draws: Tensor,
+        progress: float,
+        reference: Tensor | None = None,
+    ) -> Tensor:
         config = self.config
-        features = self.network.encode(degraded)
+        features = self.network.encode(degraded, reference)
+        with torch.autocast(degraded.device.type, enabled=False):  # the start of every chain, kept exact
+            degraded = self.network.enlarged(degraded)
         if isinstance(config, ForwardNoised) or float(draws[-1]) < config.forward_share:
             return self._forward_noised(clean, degraded, noise[0], features, draws[:-2])
         last = self.schedule.steps - 1

@@ -9,7 +9,10 @@ from restonnx.cli.console import fail
 from restonnx.cli.extras import need
 
 RECIPE = typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a .toml file.", show_default=False)
-DATA = typer.Option(help="Folder of clean photographs to train on.", show_default=False)
+DATA = typer.Option(help="Folder of clean photographs, which are degraded as the recipe says.", show_default=False)
+PAIRS = typer.Option(
+    metavar="DIR", help="Instead of --data: your own images in DIR/input and DIR/gt, equally named.", show_default=False
+)
 OUT = typer.Option(help="Folder of the run: checkpoint and log.", show_default="runs/RECIPE")
 RESUME = typer.Option("--resume/--no-resume", help="Go on from the checkpoint in the run's folder.")
 MINUTES = typer.Option(min=0, help="Stop after this time; the run can go on later.", show_default="no limit")
@@ -20,7 +23,8 @@ DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 
 def train(
     recipe: Annotated[str, RECIPE],
-    data: Annotated[Path, DATA],
+    data: Annotated[Path | None, DATA] = None,
+    pairs: Annotated[Path | None, PAIRS] = None,
     out: Annotated[Path | None, OUT] = None,
     resume: Annotated[bool, RESUME] = True,
     minutes: Annotated[float | None, MINUTES] = None,
@@ -35,12 +39,15 @@ def train(
     for setting in settings or []:
         if "=" not in setting:
             fail(f"--set takes KEY=VALUE, such as training.batch=8, not {setting!r}", code=2)
+    if (data is None) == (pairs is None):
+        fail("give either --data, a folder of clean photographs, or --pairs", code=2)
     need("torch", "safetensors", "tensorboard")
     from restonnx.training.loop import train as run
 
     checkpoint = run(
         recipe,
         data=data,
+        pairs=pairs,
         out=out or Path("runs") / Path(recipe).stem,
         resume=resume,
         minutes=minutes,

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import torch
+
+from restonnx.training.checkpoint import grown
+
+
+def test_a_convolution_that_sees_more_channels_computes_what_its_sibling_does_where_they_are_zero() -> None:
+    own, like, image = torch.randn(4, 3, 3, 3), torch.zeros(4, 5, 3, 3), torch.randn(1, 3, 8, 8)
+    wider = torch.cat([image, torch.zeros(1, 2, 8, 8)], dim=1)
+    computed = torch.nn.functional.conv2d(wider, grown(own, like))
+    torch.testing.assert_close(computed, torch.nn.functional.conv2d(image, own))
+
+
+def test_one_steps_table_serves_every_step_of_a_longer_chain() -> None:
+    own = torch.randn(1, 6)
+    assert torch.equal(grown(own, torch.zeros(4, 6)), own.repeat(4, 1))
+
+
+def test_a_weight_of_any_other_shape_stays_as_it_is() -> None:
+    for own, like in ((torch.randn(2, 6), torch.zeros(4, 6)), (torch.randn(4, 5, 3, 3), torch.zeros(4, 3, 3, 3))):
+        assert grown(own, like) is own
