@@ -235,3 +235,12 @@ class TestMetadata:
         path = tiny_model(tmp_path, channels=4, domain=domain, draws=0, metadata={"mosaic": mosaic})
         with pytest.raises(ModelError, match=text):
             read(path)
+
+
+def test_a_packed_model_may_name_another_for_frames_without_a_bayer_mosaic(tmp_path: Path, tiny_gray: Path) -> None:
+    packed = stage(cfa_model(tmp_path), otherwise=tiny_gray)
+    assert packed.placed(noisy_mosaic(BAYER["GBRG"]).meta) is packed
+    at_mono = packed.placed(noisy_mosaic(MONOCHROME, noise=None).meta)
+    at_x_trans = packed.placed(noisy_mosaic(X_TRANS).meta)
+    assert (at_mono.domain, at_x_trans.domain) == ("cfa", "linear_rgb")
+    assert at_mono.metadata.channels == at_x_trans.metadata.channels == 1

@@ -55,7 +55,9 @@ def test_sixteen_bits_are_read_as_sixteen(tmp_path: Path) -> None:
     save(tmp_path / "gt" / "a.tif", clean)
     save(tmp_path / "input" / "a.tif", clean // 2)
     pairs = load_pairs(tmp_path, channels=3, size=20, seed=0)
-    levels = pairs.batch(0, 1)[0] * 65535
+    found = pairs.batch(0, 1)[0]
+    torch.testing.assert_close(found.mean(), torch.tensor(clean.mean() / 65535, dtype=torch.float32))
+    levels = found * 65535
     torch.testing.assert_close(levels, levels.round(), atol=0.02, rtol=0)
     assert len(np.unique(levels.round().numpy())) > 1000
 

@@ -19,7 +19,7 @@ def test_a_mosaic_is_packed_in_the_order_of_rggb() -> None:
         assert torch.equal(planes[plane], image[0, colour, row::2, col::2])
 
 
-@pytest.mark.parametrize("a, b", [(1e-4, 1e-8), (1e-3, 4e-6), (1.2e-2, 2e-4)])
+@pytest.mark.parametrize(("a", "b"), [(1e-4, 1e-8), (1e-3, 4e-6), (1.2e-2, 2e-4)])
 def test_training_and_pipeline_transform_alike_and_the_pipelines_inverse_undoes_the_target(a: float, b: float) -> None:
     reading = Stabiliser(a, b)
     x = np.linspace(0, 1, 101, dtype=np.float32)
@@ -42,8 +42,10 @@ def test_the_noise_has_the_same_deviation_in_shadow_and_light() -> None:
 def test_it_is_seeded_and_keeps_to_the_sensors_range() -> None:
     photograph = torch.rand(3, 3, 32, 48, generator=generator(1))
     first, second = (Raw().degrade(photograph, generator(2)) for _ in range(2))
-    assert torch.equal(first[1], second[1]) and first[0].shape == first[1].shape == (3, 4, 16, 24)
-    assert -0.01 < float(first[0].min()) and float(first[0].max()) <= 1.01
+    assert torch.equal(first[1], second[1])
+    assert first[0].shape == first[1].shape == (3, 4, 16, 24)
+    assert float(first[0].min()) > -0.01
+    assert float(first[0].max()) <= 1.01
 
 
 def test_white_saturates_and_black_stays_black() -> None:

@@ -129,8 +129,8 @@ class Head(nn.Module):
     """What a step costs: (x_t, features, t) -> the correction of the clean estimate, (N, C, H, W).
 
     outputs: channels of what it gives, where they are not the image's.
-    relu_out: only what is positive reaches the last convolution, as in networks trained before that was found to
-    cost 0.3 dB: the noise of 12 values has to pass through the width's channels, and both signs of it need twice as many.
+    relu_out: only what is positive reaches the last convolution, as in the first networks. It cost 0.3 dB: the noise
+    of 12 values passes through the width's channels, and its two signs then need twice as many.
     """
 
     def __init__(

@@ -58,6 +58,9 @@ class Demosaic(StrEnum):
     AAHD = "AAHD"
 
 
+DEFAULT, WITHOUT_BAYER = "raw-denoise", "denoise-gray"
+"""Models; the second for files without a Bayer mosaic, where the first is not asked for by name."""
+
 INPUTS = typer.Argument(metavar="IN", help="RAW files, or folders of them.", show_default=False)
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one RAW file.")
 MODEL = typer.Option("--model", "-m", help='A model\'s name, the path of an .onnx file, or "none".')
@@ -85,7 +88,7 @@ RECURSIVE = typer.Option("--recursive", "-r", help="Look into the folders inside
 def develop(
     inputs: Annotated[list[Path], INPUTS],
     output: Annotated[str, OUTPUT],
-    model: Annotated[str, MODEL] = "denoise-gray",
+    model: Annotated[str, MODEL] = DEFAULT,
     to: Annotated[To | None, TO] = None,
     place: Annotated[Place, PLACE] = Place.auto,
     color_space: Annotated[Space, SPACE] = Space.srgb,
@@ -130,6 +133,7 @@ def develop(
     settings: dict[str, Any] = {"device": device, "tile": tile, "noise": profile}
     settings |= {"noise_table": read_table(noise_table) if noise_table else None}
     settings |= {"domain": None if place == Place.auto else place.value}
+    settings |= {"otherwise": WITHOUT_BAYER if model == DEFAULT else None}
     stage = None if model == "none" else run_cancellable(lambda _: _stage(model, settings))
     outputs.make_folders(plan.jobs)
     say(running_on(stage.restorer) if stage else "no model: the files are developed as they are")

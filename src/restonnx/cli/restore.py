@@ -33,7 +33,9 @@ NOISE_LEVEL = typer.Option(
 )
 MASK = typer.Option(metavar="FILE", help="An image, not 0 where pixels are missing.", show_default=False)
 KERNEL = typer.Option(metavar="FILE", help="The point spread function: an image or a .npy file.", show_default=False)
-REFERENCE = typer.Option(metavar="FILE", help="Another image of the same place, of the result's size.", show_default=False)
+REFERENCE = typer.Option(
+    metavar="FILE", help="Another image of the same place, of the result's size.", show_default=False
+)
 DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 TILE = typer.Option(min=1, help="Side of a tile in pixels; smaller needs less memory.", show_default="the model's")
 AXES = typer.Option(help="Meaning of the axes, such as ZYX or TCYX, where a file does not say it.", show_default=False)

@@ -52,6 +52,7 @@ class RestorationStage:
         noise: NoiseProfile | None = None,
         noise_table: Table | None = None,
         keep_means: bool = True,
+        otherwise: str | Path | ModelFile | None = None,
         device: str = "auto",
         tile: int | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class RestorationStage:
         noise: the frame's noise profile, instead of what its file says or its pixels show.
         noise_table: for frames of which neither says anything, see `restonnx.isp.noise_profiles.from_table`.
         keep_means: False for models that are meant to change the brightness.
+        otherwise: the model that `develop` takes instead for frames without a Bayer mosaic, where this one needs such.
         device, tile: as in `restonnx.restore`.
         Raises ModelError for a domain that the model cannot stand at.
         """
@@ -72,10 +74,18 @@ class RestorationStage:
         self.name = f"{self.metadata.name} {self.metadata.version}"
         self._is_free = domain is None
         self._noise, self._table, self._keep_means = noise, noise_table, keep_means
+        given: dict[str, Any] = {"noise": noise, "noise_table": noise_table, "keep_means": keep_means}
+        self._otherwise: str | Path | ModelFile | RestorationStage | None = otherwise
+        self._settings = given | {"device": device, "tile": tile}
 
     def placed(self, meta: FrameMeta) -> RestorationStage:
-        """The stage itself, or where no domain was asked for and this frame has no Bayer mosaic, the same model on
-        linear colours."""
+        """The stage itself; or where no domain was asked for and this frame has no Bayer mosaic, the same model on
+        linear colours, or the other model that was named for such frames."""
+        packed = self.domain == "cfa" and self.metadata.channels > 1
+        if packed and not meta.is_bayer and self._otherwise is not None:
+            if not isinstance(self._otherwise, RestorationStage):
+                self._otherwise = RestorationStage(self._otherwise, **self._settings)
+            return self._otherwise.placed(meta)
         on_mosaic = meta.is_bayer or meta.is_monochrome
         if not self._is_free or self.domain != "cfa" or on_mosaic or self.metadata.domain == "cfa":
             return self
