@@ -41,7 +41,7 @@ def test_every_further_input_reaches_the_model(tmp_path: Path, pixels: np.ndarra
     options = ("--noise-level", 20, "--mask", mask, "--kernel", tmp_path / "kernel.npy", "--reference", image)
     result = restore(image, "-o", tmp_path / "b.png", "--model", model(tmp_path, *EXTRA), *options)
     assert result.exit_code == 0, result.output
-    expected = np.clip(2.0 * pixels * ~missing[..., None] + 20 + 255 / 5, 0, 255)
+    expected = np.clip(1.0 * pixels * ~missing[..., None] + 20 + 255 / 5 + pixels, 0, 255)
     np.testing.assert_allclose(np.asarray(Image.open(tmp_path / "b.png")).astype(float), expected, atol=1)
 
 

@@ -215,7 +215,7 @@ def test_a_curriculum_only_grows_finer_and_its_target_slower(one: Curriculum, ea
     assert one.target_decay(early) <= one.target_decay(late) < 1
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", [kind for kind in WEIGHTS if kind != "gap"])
 def test_a_weight_is_of_the_kind_of_its_level(kind: str) -> None:
     torch = pytest.importorskip("torch")
     sigma = np.array([0.1, 3.0], np.float32)
@@ -223,6 +223,11 @@ def test_a_weight_is_of_the_kind_of_its_level(kind: str) -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(loss_weight(torch.from_numpy(sigma), kind), found)
     np.testing.assert_allclose([loss_weight(float(s), kind) for s in sigma], found, rtol=1e-6)
+
+
+def test_the_weight_of_a_gap_is_of_two_levels_alone() -> None:
+    with pytest.raises(ValueError, match="pair of noise levels"):
+        loss_weight(1.0, "gap")
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,11 @@ def test_objectives_equal_the_reading_of_data_consistent_training(source: str, m
             super().__init__()
             self.abc = torch.nn.Parameter(torch.tensor(content["coef"]))
 
-        def encode(self, degraded: Any) -> None:
+        def encode(self, degraded: Any, reference: Any = None) -> None:
             return None
+
+        def enlarged(self, degraded: Any) -> Any:
+            return degraded
 
         def step(self, x_t: Any, degraded: Any, features: None, t: Any) -> Any:
             t = t.view(-1, 1, 1, 1) if isinstance(t, torch.Tensor) else t
