@@ -327,7 +327,10 @@ def _refuse_other_models(meta: Metadata) -> None:
 
 def _check_arguments(meta: Metadata, strength: Any, seed: int, samples: Any, return_std: bool) -> None:
     if meta.domain == "cfa" and meta.channels > 1:
-        raise ModelError(f"{meta.name} restores the packed mosaic of a camera RAW file, not an image array")
+        raise ModelError(
+            f"{meta.name} restores the packed mosaic of a camera RAW file, not an image: use `restonnx develop`, or "
+            "restonnx.isp from Python"
+        )
     noise.check_seed(seed)
     if not isinstance(strength, (int, float, np.number)) or not 0 <= strength <= 1:
         raise InputError(f"strength must be from 0 to 1, not {strength!r}")
