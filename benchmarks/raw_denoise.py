@@ -101,7 +101,7 @@ def mosaic_of(path: Path, seed: int) -> Floats:
     pixels = np.asarray(read(path).pixels, np.float32)[..., :3] / 255
     pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
     photograph = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-    planes = pack(Raw()._unprocessed(photograph, torch.Generator().manual_seed(seed)))[0].numpy()
+    planes = pack(Raw().unprocess(photograph, torch.Generator().manual_seed(seed)))[0].numpy()
     return cfa.unpack(planes, RGGB, pixels.shape[:2])
 
 

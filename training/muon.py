@@ -1,7 +1,7 @@
 """Muon: orthogonalised momentum for the convolutions, Adam for everything else.
 
 Few-step samplers are trained here for minutes rather than days, so the optimiser decides the result: see
-docs/notes/optimiser.md for what it gained over AdamW.
+docs/notes/training.md for what it gained over AdamW.
 """
 
 from __future__ import annotations

@@ -232,8 +232,7 @@ class TrainingSection(Section):
     patch: int = Field(64, ge=16)
     """Side of a sample in pixels; well above the network's reach, or it never learns to use context."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """muon learns several times faster from a fresh start, for a fifth more time per iteration (batches of
-    8 x 64 x 64)."""
+    """muon (training/muon.py) learned far faster in the trials of docs/notes/training.md."""
     lr: float = Field(1e-3, gt=0)
     min_lr: float = Field(1e-6, ge=0)
     warmup: int = Field(200, ge=0)

@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason='exporting needs torch: pip install "restonn
 
 import torch
 from safetensors.torch import save_file
+from tiny_published import RESSHIFT, VQ
 from torch import Tensor, nn
 
 from restonnx.diffusion.consistency import Preconditioning
@@ -21,26 +22,11 @@ from restonnx.onnx_export.official import read_published, recognise
 from restonnx.onnx_export.official_graphs import PUBLISHED, AdmDenoiser, ConsistencyDenoiser, LatentResShift
 from restonnx.training.networks.official import adm_unet, resshift_unet, vq
 from restonnx.training.networks.official.adm_unet import AdmConfig
-from restonnx.training.networks.official.resshift_unet import ResShiftConfig
-from restonnx.training.networks.official.vq import VQConfig
 
 ADM = AdmConfig(
     model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_resolutions=(), num_head_channels=16
 )
 CONSISTENCY = replace(ADM, attention_dims=2, use_new_attention_order=True, use_scale_shift_norm=False)
-RESSHIFT = ResShiftConfig(
-    model_channels=32,
-    channel_mult=(1,),
-    num_res_blocks=1,
-    image_size=8,
-    lq_size=8,
-    attention_resolutions=(),
-    swin_embed_dim=32,
-    num_head_channels=16,
-    window_size=4,
-    mlp_ratio=2.0,
-)
-VQ = VQConfig(ch=32, ch_mult=(1, 1), num_res_blocks=1, n_embed=16)
 SCHEDULE = exponential(2, kappa=2.0, min_noise_level=0.2)
 ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
 

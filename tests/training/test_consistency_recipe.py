@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopped_runs import resumed
 
 from restonnx.errors import InputError
 from restonnx.training import checkpoint as checkpoints
@@ -68,14 +69,6 @@ def teacher(recipe: Path, tmp_path: Path) -> Path:
 def distillation(teacher: Path, **settings: str) -> tuple[str, ...]:
     chosen = {"kind": "distillation", "teacher": f'"{teacher}"', **settings}
     return tuple(f"objective.{key}={value}" for key, value in chosen.items())
-
-
-def resumed(recipe: Path, photographs: Path, out: Path, overrides: tuple[str, ...]) -> Path:
-    for _ in range(100):
-        path = train(recipe, data=photographs, out=out, minutes=0.0, overrides=overrides, quiet=True)
-        if checkpoints.load(path).iteration == 12:
-            return path
-    raise AssertionError("it never ends")
 
 
 @pytest.mark.parametrize("target", ["self", "ema"])

@@ -51,6 +51,6 @@ def test_it_is_seeded_and_keeps_to_the_sensors_range() -> None:
 def test_white_saturates_and_black_stays_black() -> None:
     degradation = Raw(exposure=(1.0, 1.0))
     ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 8, 8)
-    planes = degradation._unprocessed(ends, generator())
+    planes = degradation.unprocess(ends, generator())
     assert float(planes[0].abs().max()) < 1e-6
     assert float(planes[1].min()) > 0.999

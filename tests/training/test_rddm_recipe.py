@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopped_runs import resumed
 
 from restonnx.errors import InputError, ModelError
 from restonnx.training import checkpoint as checkpoints
@@ -61,15 +62,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "small-rddm.toml"
     path.write_text(RECIPE)
     return path
-
-
-def resumed(recipe: Path, photographs: Path, out: Path, overrides: tuple[str, ...]) -> Path:
-    """The same run, stopped after every iteration."""
-    for _ in range(100):
-        path = train(recipe, data=photographs, out=out, minutes=0.0, overrides=overrides, quiet=True)
-        if checkpoints.load(path).iteration == 12:
-            return path
-    raise AssertionError("it never ends")
 
 
 @pytest.mark.parametrize(

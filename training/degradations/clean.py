@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Generator, Tensor
+
+from restonnx.training.degradations.draws import check_rising, log_uniform, uniform
 
 
 class Clean(BaseModel):
@@ -19,8 +19,7 @@ class Clean(BaseModel):
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
-        if not 1e-3 <= self.contrast[0] <= self.contrast[1]:
-            raise ValueError("contrast must rise from at least 0.001, not from {:g} to {:g}".format(*self.contrast))
+        check_rising(self, {"contrast": 1e-3})
         return self
 
     def degrade(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -31,10 +30,6 @@ class Clean(BaseModel):
 
 def change_contrast(clean: Tensor, contrast: tuple[float, float], generator: Generator) -> Tensor:
     """Scale each image (N, C, H, W) about a random level in [0, 1] by a factor between the two, even on a log scale."""
-
-    def uniform() -> Tensor:
-        return torch.rand(len(clean), 1, 1, 1, device=clean.device, generator=generator)
-
-    factor = (uniform() * math.log(contrast[1] / contrast[0])).exp() * contrast[0]
-    pivot = uniform()
+    factor = log_uniform(clean, generator, *contrast)
+    pivot = uniform(clean, generator)
     return pivot + factor * (clean - pivot)

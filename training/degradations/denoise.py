@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
 from restonnx.training.degradations.clean import change_contrast
+from restonnx.training.degradations.draws import check_rising
 from restonnx.training.degradations.jpeg import jpeg
 
 
@@ -36,11 +37,7 @@ class Denoise(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
-        lowest = {"sigma": 0.0, "jpeg_quality": 1.0, "contrast": 1e-3}
-        for name, least in lowest.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high:
-                raise ValueError(f"{name} must rise from at least {least:g}, not from {low:g} to {high:g}")
+        check_rising(self, {"sigma": 0.0, "jpeg_quality": 1.0, "contrast": 1e-3})
         return self
 
     def degrade(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

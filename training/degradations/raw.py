@@ -62,7 +62,7 @@ class Raw(BaseModel):
 
     def degrade(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """clean: photographs (N, 3, H, W) in [0, 1], H and W even -> clean and noisy planes (N, 4, H/2, W/2)."""
-        planes = pack(self._unprocessed(clean, generator))
+        planes = pack(self.unprocess(clean, generator))
         a = log_uniform(planes, generator, *self.shot)
         spread = torch.randn(len(a), 1, 1, 1, device=a.device, generator=generator)
         b = (2.18 * a.log() + 1.2 + self.read_spread * spread).exp()
@@ -72,7 +72,7 @@ class Raw(BaseModel):
         noisy = (noisy * levels).round() / levels
         return expected(planes, a, b), stabilised(noisy.clamp(max=1), a, b)
 
-    def _unprocessed(self, clean: Tensor, generator: Generator) -> Tensor:
+    def unprocess(self, clean: Tensor, generator: Generator) -> Tensor:
         """Display values to the sensor's linear colours (N, 3, H, W), 1 being saturation."""
         toned = 0.5 - torch.sin(torch.asin(1 - 2 * clean.clamp(0, 1)) / 3)
         light = to_light(toned)
