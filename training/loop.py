@@ -137,9 +137,11 @@ class _Run:
         """Take over every weight that fits by name and shape, so that a model can start from a sibling's.
 
         A convolution that sees more channels than the sibling's keeps its weights; the new channels start at 0.
+        A chain with gains keeps its own weighing of the steps, and so begins as good as its sibling of one step.
         """
         saved, own = checkpoints.load(path), self.network.state_dict()
-        fitting = {name: checkpoints.grown(v, own[name]) for name, v in saved.ema.items() if name in own}
+        kept = {"carry", "gain"} if "gain" in own and len(saved.ema["carry"]) != len(own["carry"]) else set()
+        fitting = {n: checkpoints.grown(v, own[n]) for n, v in saved.ema.items() if n in own and n not in kept}
         fitting = {name: value for name, value in fitting.items() if own[name].shape == value.shape}
         share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
         if share < LEAST_SHARE:

@@ -132,6 +132,9 @@ class Recipe(Section):
         if isinstance(self.network, ResidualBackboneSection):
             assert isinstance(self.sampler, RddmSection)
             return self.network.build(self.sampler, self.prediction())
+        if isinstance(self.network, BackboneSection):
+            assert isinstance(self.sampler, ResShiftSection)
+            return self.network.build(self.sampler.steps, self.sampler.schedule().etas.tolist())
         return self.network.build(self.sampler.steps)
 
     def prediction(self) -> str:

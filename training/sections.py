@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -50,6 +51,9 @@ class BackboneSection(_UNet):
     """The network is given a second image of the place too, of the result's size."""
     head_width: PositiveInt | None = None
     """Of the head, where that is not widths[0]; for scales above 1."""
+    gains: bool = False
+    """Each step weighs its correction, and all but the first begin with 0: a chain can be trained by its first step
+    alone, or `--from` a model of one step, and is no worse when the others join (objective.direct_share)."""
 
     @model_validator(mode="after")
     def _scale_fits(self) -> Self:
@@ -59,7 +63,7 @@ class BackboneSection(_UNet):
             raise ValueError("reference goes with scale = 1 or 2, not 4")
         return self
 
-    def build(self, steps: int) -> Backbone:
+    def build(self, steps: int, etas: Sequence[float] | None = None) -> Backbone:
         return Backbone(
             self.channels,
             steps,
@@ -71,6 +75,7 @@ class BackboneSection(_UNet):
             reference=self.reference,
             head_width=self.head_width,
             relu_out=self.relu_out,
+            etas=etas if self.gains else None,
         )
 
 

@@ -9,6 +9,7 @@ begins with the image enlarged by `Enlarged`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -162,10 +163,12 @@ class Head(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Clean image from (x_t, t) given the degraded one:  y + carry_t (x_t - y) + head(x_t, encoder(y), t).
+    """Clean image from (x_t, t) given the degraded one:  y + carry_t (x_t - y) + gain_t head(x_t, encoder(y), t).
 
     carry lets a late step start from the chain's own estimate instead of from the degraded image.
     t is an int or a LongTensor (N,), in 0..steps-1.
+    etas: eta_1 to eta_T of a ResShift chain whose steps begin by repeating the first one's estimate; gain_t is then
+    learned, and is else 1.  See `repeating`.
     scale: sides of the clean image over those of the degraded one, 1, 2 or 4; y is then the enlarged image.
     reference: the encoder sees a second image besides, of the clean one's size; for scales 1 and 2.
     head_width: of the head, where that is not widths[0]; for scales above 1.
@@ -184,6 +187,7 @@ class Backbone(nn.Module):
         reference: bool = False,
         head_width: int | None = None,
         relu_out: bool = False,
+        etas: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(
@@ -191,7 +195,9 @@ class Backbone(nn.Module):
         )
         self.head = Head(channels, head_width or widths[0], head_blocks, steps, relu_out=relu_out)
         self.enlarged = Enlarged(channels, scale)
-        self.carry = nn.Parameter(torch.zeros(steps, 1))
+        carry, gain = (torch.zeros(steps, 1), None) if etas is None else repeating(etas)
+        self.carry = nn.Parameter(carry)
+        self.gain = None if gain is None else nn.Parameter(gain)
         self.channels, self.scale, self.reference = channels, scale, reference
         self.multiple = 2 ** (len(widths) if scale == 1 else len(widths) - 1)
 
@@ -203,10 +209,25 @@ class Backbone(nn.Module):
     def step(self, x_t: Tensor, degraded: Tensor, features: Tensor, t: Any) -> Tensor:
         """degraded: at the size of the result, which is what `enlarged` makes of it."""
         correction: Tensor = self.head(x_t, features, t)
+        if self.gain is not None:
+            correction = correction * _row(self.gain, t)
         return degraded + _row(self.carry, t) * (x_t - degraded) + correction
 
     def forward(self, x_t: Tensor, degraded: Tensor, t: Any, reference: Tensor | None = None) -> Tensor:
         return self.step(x_t, self.enlarged(degraded), self.encode(degraded, reference), t)
+
+
+def repeating(etas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """carry and gain, (T, 1) each, with which every step after a ResShift chain's first repeats the first's estimate.
+
+    Where all estimates agree, a chain without noise stands at  x_t = z + (eta_t / eta_T) (y - z),  z being the
+    estimate; so  y + (x_t - y) / (1 - eta_t / eta_T) = z  needs no correction.
+    etas: eta_1 to eta_T.
+    """
+    left = torch.tensor([eta / etas[-1] for eta in etas[:-1]], dtype=torch.float32)[:, None]
+    carry, gain = torch.zeros(len(etas), 1), torch.zeros(len(etas), 1)
+    carry[:-1], gain[-1] = 1 / (1 - left), 1.0
+    return carry, gain
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
