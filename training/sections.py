@@ -15,7 +15,7 @@ from restonnx.diffusion.rddm_schedules import ResidualSchedule, Shape, Vector
 from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule, exponential
 from restonnx.model import DataSource
-from restonnx.training.networks.backbone import Backbone
+from restonnx.training.networks.backbone import SLOPE, Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 
@@ -33,6 +33,8 @@ class _UNet(Section):
     head_blocks: int = Field(1, ge=0, le=16)
     relu_out: bool = False
     """A ReLU before the last convolution; worse, and only there so that networks trained with it can be read."""
+    slope: float = Field(SLOPE, ge=0, lt=1)
+    """Of the leaky ReLUs below 0; 0 for networks that were trained with plain ones."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -75,6 +77,7 @@ class BackboneSection(_UNet):
             reference=self.reference,
             head_width=self.head_width,
             relu_out=self.relu_out,
+            slope=self.slope,
             etas=etas if self.gains else None,
         )
 
@@ -107,7 +110,7 @@ class DenoiserSection(_UNet):
     kind: Literal["denoiser"] = "denoiser"
 
     def build(self, steps: int) -> Denoiser:
-        return Denoiser(self.channels, self.widths, self.down, self.up, self.head_blocks, self.relu_out)
+        return Denoiser(self.channels, self.widths, self.down, self.up, self.head_blocks, self.relu_out, self.slope)
 
 
 class ResShiftSection(Section):

@@ -62,3 +62,12 @@ def test_a_detached_chain_does_not_teach_its_earlier_steps() -> None:
     assert gradients["detached"][0].abs().sum() > 0
     assert gradients["detached"][1:].abs().sum() == 0
     assert gradients["full"][1:].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("slope", "learns"), [(0.1, True), (0.0, False)])
+def test_a_unit_that_is_below_0_everywhere_still_learns(slope: float, learns: bool) -> None:
+    network, image = small(slope=slope), torch.rand(1, 3, 16, 16)
+    block = network.encoder.down_blocks[1][0]
+    torch.nn.init.constant_(block.conv1.bias, -100.0)
+    network(image, image, 0).square().mean().backward()
+    assert bool(block.conv1.weight.grad.abs().max() > 0) == learns

@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 from restonnx.diffusion.resizing import enlarging_taps
 
+SLOPE = 0.1
+"""Of the leaky ReLUs below 0."""
+
 
 class UnshuffledConv(nn.Conv2d):
     """3x3 convolution of the image unshuffled by 2, (N, C, H, W) -> (N, width, H/2, W/2).
@@ -34,10 +37,15 @@ class UnshuffledConv(nn.Conv2d):
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(x) + bias of step t)); without steps the bias is the convolution's own."""
+    """x + conv(leaky(conv(x) + bias of step t)); without steps the bias is the convolution's own.
 
-    def __init__(self, width: int, steps: int = 0) -> None:
+    slope: of the leaky ReLU below 0. With 0, a plain ReLU, units die: nothing normalises x, and a unit that a jump of
+    the loss has pushed below 0 everywhere gets no gradient any more.
+    """
+
+    def __init__(self, width: int, steps: int = 0, slope: float = SLOPE) -> None:
         super().__init__()
+        self.slope = slope
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.step_bias = nn.Parameter(torch.zeros(steps, width)) if steps else None
@@ -49,7 +57,7 @@ class Residual(nn.Module):
         hidden = self.conv1(x)
         if self.step_bias is not None:
             hidden = hidden + _row(self.step_bias, t).to(hidden.dtype)  # bf16 stays bf16
-        return x + self.conv2(F.relu(hidden))
+        return x + self.conv2(F.leaky_relu(hidden, self.slope) if self.slope else F.relu(hidden))
 
 
 class Enlarged(nn.Module):
@@ -92,6 +100,7 @@ class Encoder(nn.Module):
         scale: int = 1,
         reference: bool = False,
         head_width: int | None = None,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
         if scale not in (1, 2, 4) or (reference and scale == 4):
@@ -101,11 +110,11 @@ class Encoder(nn.Module):
             UnshuffledConv(channels, widths[0]) if scale == 1 else nn.Conv2d(channels, widths[0], 3, padding=1)
         )
         self.conv_reference = UnshuffledConv(channels, widths[0]) if reference else None
-        self.down_blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, down, strict=True))
+        self.down_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, down, strict=True))
         self.down_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths))
         # Narrowed before the upsampling, at a quarter of the cost of doing it after.
         self.up_convs = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
-        self.up_blocks = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, up, strict=False))
+        self.up_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, up, strict=False))
         self.conv_out = nn.Conv2d(widths[0], head_width or widths[0], 3, padding=1) if scale > 1 else None
 
     def forward(self, degraded: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -143,12 +152,13 @@ class Head(nn.Module):
         outputs: int | None = None,
         *,
         relu_out: bool = False,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
         self.relu_out = relu_out
         self.conv_in = UnshuffledConv(channels, width)
         self.step_bias = nn.Parameter(torch.zeros(steps, width))
-        self.blocks = nn.ModuleList(Residual(width, steps) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Residual(width, steps, slope) for _ in range(blocks))
         self.conv_out = nn.Conv2d(width, 4 * (outputs or channels), 3, padding=1)
         with torch.no_grad():
             self.conv_out.weight.mul_(0.1)
@@ -187,13 +197,21 @@ class Backbone(nn.Module):
         reference: bool = False,
         head_width: int | None = None,
         relu_out: bool = False,
+        slope: float = SLOPE,
         etas: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(
-            channels, tuple(widths), tuple(down), tuple(up), scale=scale, reference=reference, head_width=head_width
+            channels,
+            tuple(widths),
+            tuple(down),
+            tuple(up),
+            scale=scale,
+            reference=reference,
+            head_width=head_width,
+            slope=slope,
         )
-        self.head = Head(channels, head_width or widths[0], head_blocks, steps, relu_out=relu_out)
+        self.head = Head(channels, head_width or widths[0], head_blocks, steps, relu_out=relu_out, slope=slope)
         self.enlarged = Enlarged(channels, scale)
         carry, gain = (torch.zeros(steps, 1), None) if etas is None else repeating(etas)
         self.carry = nn.Parameter(carry)
@@ -230,8 +248,8 @@ def repeating(etas: Sequence[float]) -> tuple[Tensor, Tensor]:
     return carry, gain
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(width) for _ in range(count)))
+def _blocks(width: int, count: int, slope: float) -> nn.Sequential:
+    return nn.Sequential(*(Residual(width, slope=slope) for _ in range(count)))
 
 
 def _row(table: Tensor, t: Any) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from restonnx.training.networks.backbone import Encoder, Head
+from restonnx.training.networks.backbone import SLOPE, Encoder, Head
 
 SIGMA_DATA = 0.5
 """Standard deviation of photographs in [-1, 1]."""
@@ -31,10 +31,11 @@ class Denoiser(nn.Module):
         up: tuple[int, ...] = (1, 1),
         head_blocks: int = 1,
         relu_out: bool = False,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels + 2, tuple(widths), tuple(down), tuple(up))
-        self.head = Head(channels, widths[0], head_blocks, steps=1, relu_out=relu_out)
+        self.encoder = Encoder(channels + 2, tuple(widths), tuple(down), tuple(up), slope=slope)
+        self.head = Head(channels, widths[0], head_blocks, steps=1, relu_out=relu_out, slope=slope)
         self.channels = channels
         self.multiple = 2 ** len(widths)
 
