@@ -22,7 +22,7 @@ FLOORS = (
     {"onnx_file", "model", "library", "session", "tiles", "blend", "noise", "noise_level", "arrays", "extra_inputs"}
     | {"region"},
     {"restore", "solve", "user_physics"},
-    {"blocks", "images", "isp"},
+    {"blocks", "homography", "images", "isp", "registration", "speed"},
     {"training"},
     {"onnx_export"},
     {"plugin", "cli", "__init__", "__main__"},
@@ -158,11 +158,12 @@ def trains_through_more_than_models(found: Import) -> bool:
     reads a user's own files reads them as everything else does."""
     if found.module == "restonnx.training.pairs" and room(found.target) == "images":
         return False
+    measures = found.module == "restonnx.training.evaluate" or found.module.startswith("restonnx.training.evaluation.")
     return (
         room(found.module) == "training"
         and is_ours(found.target)
         and floor("restonnx.model") < floor(found.target) < floor("restonnx.training")
-        and found.module != "restonnx.training.evaluate"
+        and not measures
     )
 
 

@@ -90,7 +90,7 @@ def test_a_restorer_says_what_it_runs(tiny: Path) -> None:
 
 
 def test_the_tile_shrinks_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["restonnx.restore"], "_total_memory", lambda: 4 * 800 * 40**2)
+    monkeypatch.setattr(sys.modules["restonnx.restore"], "_total_memory", lambda: 4 * 500 * 40**2)
     assert Restorer(tiny, device="cpu").tile == 40
 
 

@@ -232,7 +232,7 @@ def test_progress_counts_every_pass_over_every_tile(prior: Restorer, passes: int
         passes=passes,
         progress=lambda *call: calls.append(call),
     )
-    tiles = len(Restorer(prior.model, device="cpu", tile=32)._plan(90, 75)[0])
+    tiles = len(Restorer(prior.model, device="cpu", tile=32).plan(90, 75)[0])
     total = tiles * 3 * passes
     assert tiles > 4
     assert calls == [(done, total) for done in range(total + 1)]

@@ -5,10 +5,16 @@ The plane is divided into absolute blocks of 64 x 64 pixels. Each block of each 
 counter-based generator Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose key
 is (seed, sample) and whose counter starts at (0, block, draw, plane); a window takes the blocks that it
 touches and cuts them.
+
+Every 16 bits of a stream choose one of 65536 values of equal probability, the quantiles of the normal distribution.
+That takes a third of the time of numpy's own normal values, for which a network waited a tenth of its own time. The
+values reach to 4.32 on either side, beyond which one of 65000 should lie.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -35,11 +41,15 @@ def normal(
         draws = range(draws)
     result = np.empty((len(draws), channels, rows.stop - rows.start, cols.stop - cols.start), np.float32)
     block = np.empty((channels, BLOCK, BLOCK), np.float32)
+    stream = np.random.Philox(key=_words(seed, sample))
+    fresh = stream.state  # moved to each block's place: a new stream takes as long as a tenth of its values
     for row, row_in_block, row_in_result in _blocks(rows):
         for col, col_in_block, col_in_result in _blocks(cols):
             for index, draw in enumerate(draws):
-                stream = np.random.Philox(key=_words(seed, sample), counter=_words(0, row << 32 | col, draw, plane))
-                np.random.Generator(stream).standard_normal(out=block, dtype=np.float32)
+                fresh["state"]["counter"] = _words(0, row << 32 | col, draw, plane)
+                stream.state = fresh
+                bits = stream.random_raw(block.size // 4).astype("<u8", copy=False).view("<u2")
+                np.take(_quantiles(), bits.reshape(block.shape), out=block, mode="clip")  # does not buffer, as "raise"
                 result[index, :, row_in_result, col_in_result] = block[:, row_in_block, col_in_block]
     return result
 
@@ -48,6 +58,16 @@ def check_seed(seed: int) -> None:
     """Raise InputError unless `seed` is an integer in [0, 2**63)."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be an integer from 0 to 2**63 - 1, not {seed!r}")
+
+
+@cache
+def _quantiles() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """65536 rising values, symmetric about 0, of variance 1."""
+    count, normal = 1 << 16, NormalDist()
+    upper = np.array([normal.inv_cdf((i + 0.5) / count) for i in range(count // 2, count)])
+    values = np.concatenate([-upper[::-1], upper])
+    quantiles: np.ndarray[Any, np.dtype[np.float32]] = (values / values.std()).astype(np.float32)
+    return quantiles
 
 
 def _blocks(window: slice) -> list[tuple[int, slice, slice]]:

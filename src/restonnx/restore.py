@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -28,8 +28,9 @@ Progress = Callable[[int, int], object]
 Item = TypeVar("Item")
 
 RGB_DOMAINS = ("display_rgb", "linear_rgb", "camera_rgb")
-BYTES_PER_PIXEL = 800.0
-"""Working memory of a tile where the model's `measured` does not hold its own "bytes_per_pixel"."""
+BYTES_PER_PIXEL = 500.0
+"""Working memory of a tile where the model's `measured` does not hold its own "bytes_per_pixel": that of `denoise`,
+half of it in the graph, and a little more."""
 MEMORY_SHARE = 0.25
 """Of the machine's memory, free or not: the same machine then always cuts the same tiles."""
 
@@ -72,15 +73,17 @@ def restore(
     samples: how many samples the result is the mean of. `return_std` gives their standard deviation as well,
         which is what the sampler is unsure of: float32 in the image's units, before `strength`, 0 for alpha. Where
         tiles fade into each other it is the blend of their deviations, which is theirs together if they agree.
-    noise_level, mask, kernel, reference: each for models that take it, and then needed.
+    noise_level, mask, kernel, reference: each for models that take it, and then needed, but for a noise level that
+        the model has a default for.
         noise_level: the standard deviation of the image's noise in the image's own values (such as 25 for uint8), or
             "estimate" to find it from each plane.
         mask: booleans or integers, nonzero where pixels are missing; one of (rows, columns) for all planes, or one of
             the image's shape without colour.
         kernel: the point spread function, (rows, columns), both odd; it is scaled to a sum of 1.
-        reference: another image of the same place, of the result's size.
+        reference: another image of the same place, of the result's size; `restonnx.registration.aligned` brings one of
+            another camera there.
     device: "auto", "cpu", "cuda" or "cuda:N".
-    tile: the largest side of a tile in pixels, halo included; by default what the model prefers.
+    tile: the side in pixels of a square that no tile exceeds in area, halo included; by default what the model prefers.
     progress: called as progress(done, total), from (0, total) to (total, total), in tiles times samples.
     cancel: anything with is_set(), such as a threading.Event; the run then ends within a second.
     Raises InputError, ModelError, DeviceError, Cancelled.
@@ -137,6 +140,11 @@ class Restorer:
         """Why "auto" runs on the CPU, in one line; None on CUDA, and where the CPU was asked for."""
         return self._session.fallback
 
+    @property
+    def graph_seconds(self) -> float:
+        """Time spent inside the model's graph so far, all images together."""
+        return self._session.graph_seconds
+
     def __call__(
         self,
         image: Any,
@@ -173,7 +181,7 @@ class Restorer:
         given = {"noise_level": noise_level, "mask": mask, "kernel": kernel, "reference": reference}
         extra = ExtraInputs(meta, image, layout, scaling, given)
         part = part_of(layout, region, context=meta.tile.halo, multiple=meta.tile.multiple)
-        plan, fade = self._plan(*part.inside)
+        plan, fade = self.plan(*part.inside)
         pixels = image if region is None else image[part.where]
         out, std = _targets(pixels, part.layout, scale, return_std, out)
         floats = replace(layout, dtype=np.dtype("f4"))
@@ -182,10 +190,9 @@ class Restorer:
         tiled = [part.placed(tile) for tile in plan]
         places = [(number, plane, n) for number, plane in part.planes(layout) for n in range(len(tiled))]
         reading = (_read(image, layout, plane, tiled[n], extra) for _, plane, n in places)
+        images = arrays.batch_size(layout.channels, meta.channels)
         drawing = (
-            self._draw(seed, sample, layout.channels, number, tiled[n])
-            for number, _, n in places
-            for sample in range(samples)
+            self._draw(seed, sample, images, number, tiled[n]) for number, _, n in places for sample in range(samples)
         )
         done, total = 0, len(places) * samples
         _report(progress, done, total)
@@ -212,7 +219,42 @@ class Restorer:
         _check(cancel)
         return out if std is None else (out, std)
 
-    def _plan(self, height: int, width: int) -> tuple[tiles.TilePlan, int]:
+    def run(
+        self,
+        images: Floats,
+        further: Mapping[str, Floats] | None = None,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Floats:
+        """The network alone, for those who bring images to its values themselves; as `restore`, tile by tile.
+
+        images: (N, C, H, W), C being the model's channels, in its range (`metadata.range`). Returns the same,
+            `metadata.scale` times as large.
+        further: by their names the graph's other inputs but for the noise, (N, ...); the same for all tiles.
+        progress: called from (0, total) to (total, total), in tiles.
+        """
+        count, channels, scale = len(images), self.metadata.channels, self.metadata.scale
+        size = images.shape[2], images.shape[3]
+        plan, fade = self.plan(*size)
+        beyond = ((0, -side % self.metadata.tile.multiple) for side in size)
+        padded = np.pad(images, [(0, 0), (0, 0), *beyond], mode="symmetric")
+        blend = Blend(plan, size, fade=fade, scale=scale)
+        out = np.empty((count * channels, size[0] * scale, size[1] * scale), np.float32)
+        _report(progress, 0, len(plan))
+        drawing = (self._draw(seed, 0, count, 0, tile) for tile in plan)
+        with closing(_ahead(drawing)) as noises:
+            for number, (tile, drawn) in enumerate(zip(plan, noises, strict=True)):
+                _check(cancel)
+                window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
+                restored = self._session.run({"image": window, **(further or {}), **drawn}, cancel)
+                (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
+                out[:, rows, cols] = finished
+                _report(progress, number + 1, len(plan))
+        return out.reshape(count, channels, *out.shape[1:])
+
+    def plan(self, height: int, width: int) -> tuple[tiles.TilePlan, int]:
         """The tiles of a plane, once it is padded at the bottom and on the right to whole multiples, and how wide they
         fade into each other."""
         rule = self.metadata.tile
@@ -220,12 +262,12 @@ class Restorer:
         plan = tiles.plan(*size, tile=self.tile, halo=_halo(rule), multiple=rule.multiple, shrink=rule.mode == "halo")
         return plan, rule.halo if rule.mode == "overlap" else 0
 
-    def _draw(self, seed: int, sample: int, channels: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
-        """The input `noise` (N, K, C', H', W') of a window of `channels` channels, N as in `to_channels`."""
+    def _draw(self, seed: int, sample: int, images: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
+        """The input `noise` (N, K, C', H', W') of a window, N being `images`."""
         meta, draws = self.metadata, self.metadata.sampler.draws
         if draws == 0:
             return {}
-        images, of_each = arrays.batch_size(channels, meta.channels), meta.noise_channels
+        of_each = meta.noise_channels
         window = meta.noise_window(tile.rows, tile.cols)
         values = noise.normal(seed, draws, images * of_each, *window, plane=plane, sample=sample)
         values = values.reshape(draws, images, of_each, *values.shape[2:])
@@ -286,7 +328,7 @@ def _targets(image: Any, layout: arrays.Layout, scale: int, with_std: bool, out:
 
 
 def tile_within(meta: Metadata, budget: float) -> int:
-    """The largest side of a tile whose working memory is at most about `budget` bytes, and the smallest that the model
+    """The side of a square tile whose working memory is at most about `budget` bytes, and the smallest that the model
     can do with where that is more."""
     per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
     rule = meta.tile

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ CUDA_COMMAND = 'pip install "restonnx[cuda]"'
 """Installs NVIDIA's libraries; the driver alone is the system's."""
 
 POLL_SECONDS = 0.02
+SPINNING = "0"
+"""Threads of the CPU that wait for each other sleep: tiles are long, and the next one is being read meanwhile."""
 FATAL = 4
 """Log severity: what fails is raised as one line, and need not stand on stderr as well."""
 
@@ -54,6 +57,8 @@ class Session:
     """"cpu" or "cuda:N"."""
     fallback: str | None
     """Why "auto" (or a run that overflowed) went to the CPU; None where nothing was lost."""
+    graph_seconds: float
+    """Time spent inside the graph so far, all runs together; of runs side by side some may be missing."""
 
     def __init__(self, model: ModelFile, *, device: str = "auto", threads: int | None = None) -> None:
         """Load the model on "cpu", "cuda", "cuda:N", or on what "auto" finds: the first CUDA device, else the
@@ -69,6 +74,7 @@ class Session:
         self._model, self._threads = model, threads
         self._on_cpu: Any = None
         self.provider, self.device, self.fallback = CPU, "cpu", None
+        self.graph_seconds = 0.0
         if index is not None:
             problem = cuda_problem(index)
             if problem is None:
@@ -104,6 +110,7 @@ class Session:
 
         options = onnxruntime.RunOptions()
         options.log_severity_level = FATAL
+        started = time.perf_counter()
         try:
             with _terminating(options, cancel):
                 restored: Array = session.run(["restored"], dict(feeds), options)[0]
@@ -111,6 +118,7 @@ class Session:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("the run was cancelled") from None
             raise _explained(error, self._model.path.name, device, feeds) from error
+        self.graph_seconds += time.perf_counter() - started
         return restored
 
 
@@ -185,8 +193,9 @@ def _start(model: ModelFile, threads: int | None, chosen: list[Any]) -> Any:
     options.log_severity_level = FATAL
     options.intra_op_num_threads = threads or _default_threads()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Waiting threads sleep: tiles are long, and the next one is being read meanwhile.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A pattern holds a second copy of the arena: twice the memory, and no less time.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", SPINNING)
     try:
         return onnxruntime.InferenceSession(str(model.path), options, providers=chosen, enable_fallback=0)
     except Exception as error:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from restonnx import arrays, noise, user_physics
-from restonnx.blend import Blend
 from restonnx.diffusion import purify
 from restonnx.diffusion.data_consistency import proximal, rho_from, smooth_fit
 from restonnx.diffusion.dcdp import dcdp, falling_levels, purify_latent
@@ -177,33 +176,26 @@ class Denoiser:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> None:
-        self._session, self._multiple = restorer._session, restorer.metadata.tile.multiple
+        self._restorer, self._tiles = restorer, len(restorer.plan(*size)[0])
         self._level = next(spec.name for spec in restorer.metadata.inputs if spec.role == "noise_level")
-        self._plan, self._fade = restorer._plan(*size)
-        self._size, self._done, self._total = size, 0, 0
+        self._done, self._total = 0, 0
         self._progress, self._cancel = progress, cancel
 
     def expect(self, passes: int) -> None:
         """Begin to report progress: so many calls will follow."""
-        self._total = passes * len(self._plan)
+        self._total = passes * self._tiles
         self._report()
 
     def __call__(self, x: Floats, sigma: float) -> Floats:
         """The clean image in  x = clean + sigma noise."""
-        border = [(0, 0), (0, 0), *((0, -side % self._multiple) for side in self._size)]
-        padded = np.pad(x, border, mode="symmetric")
-        clean = np.empty((x.shape[0] * x.shape[1], *self._size), np.float32)
-        blend = Blend(self._plan, self._size, fade=self._fade)
         level = np.full((len(x), 1, 1, 1), sigma, np.float32)
-        for number, tile in enumerate(self._plan):
-            check_cancelled(self._cancel)
-            window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
-            restored = self._session.run({"image": window, self._level: level}, self._cancel)
-            (rows, cols), values = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
-            clean[:, rows, cols] = values
+        return self._restorer.run(x, {self._level: level}, progress=self._advance, cancel=self._cancel)
+
+    def _advance(self, tiles: int, _: int) -> None:
+        """After so many tiles of a pass; nothing is new before the first."""
+        if tiles:
             self._done += 1
             self._report()
-        return clean.reshape(x.shape)
 
     def _report(self) -> None:
         if self._progress is not None:

@@ -49,15 +49,18 @@ def plan(
 ) -> TilePlan:
     """Cut a padded image of `height` x `width`, both multiples of `multiple`, into tiles of one shape.
 
-    tile: the largest side of a whole tile, halo included, or (height, width) of it; rounded down to a
-    multiple. The sides really used are the smallest with which the same number of tiles covers the image, so
-    that an image a little larger than one tile is not computed twice. Tiles overlap as evenly as multiples
-    allow, each core being at least `halo` away from every border of its tile that is not a border of the
-    image.
-    shrink: False keeps the side of the tiles, for networks that do best at one size; they overlap the more.
+    tile: the side of a square that no tile exceeds in area, halo included, rounded down to a multiple; the sides are
+    those with which the fewest pixels are computed. Or (height, width), the largest sides of a tile. The sides really
+    used are the smallest with which the same number of tiles covers the image, so that an image a little larger than
+    one tile is not computed twice. Tiles overlap as evenly as multiples allow, each core being at least `halo` away
+    from every border of its tile that is not a border of the image.
+    shrink: False keeps the tiles square, of side `tile`, for networks that do best at one size; they overlap the more.
     Raises InputError for a tile that has no room for a core, ValueError for sides that are no multiple.
     """
-    tall, wide = (tile, tile) if isinstance(tile, int) else tile
+    if isinstance(tile, int):
+        tall, wide = _best_sides(height, width, tile, halo, multiple) if shrink else (tile, tile)
+    else:
+        tall, wide = tile
     rows, cores_down = _cut(height, tall, halo, multiple, shrink)
     cols, cores_across = _cut(width, wide, halo, multiple, shrink)
     tiles = tuple(
@@ -89,6 +92,36 @@ def padded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
+def _best_sides(height: int, width: int, tile: int, halo: int, multiple: int) -> tuple[int, int]:
+    """Sides of tiles of at most tile^2 pixels that cover the image with the fewest pixels; of equals the squarest."""
+    least, area = smallest_tile(halo, multiple), (tile // multiple * multiple) ** 2
+    if area < least**2:
+        return tile, tile
+    best, sides = (height * width * area, 0), (tile, tile)
+    for down in range(1, height // multiple + 1):
+        tall = height if down == 1 else max(least, _side(height, down, halo, multiple))
+        if down * tall * width > best[0]:
+            break
+        largest = area // tall // multiple * multiple
+        if largest >= min(least, width):
+            across = _count(width, largest, halo, multiple)
+            wide = width if across == 1 else max(least, _side(width, across, halo, multiple))
+            if (found := (down * tall * across * wide, max(tall, wide))) < best:
+                best, sides = found, (max(least, tall), max(least, wide))
+    return sides
+
+
+def _side(length: int, count: int, halo: int, multiple: int) -> int:
+    """The smallest side with which `count` tiles cover a length."""
+    return padded(-(-(length + (count - 1) * padded(2 * halo, multiple)) // count), multiple)
+
+
+def _count(length: int, tile: int, halo: int, multiple: int) -> int:
+    """How many tiles of a side cover a length."""
+    overlap = padded(2 * halo, multiple)
+    return 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+
+
 def _cut(length: int, tile: int, halo: int, multiple: int, shrink: bool) -> tuple[list[slice], list[slice]]:
     """The read windows and the cores along one dimension."""
     if length < 1 or length % multiple:
@@ -99,10 +132,9 @@ def _cut(length: int, tile: int, halo: int, multiple: int, shrink: bool) -> tupl
     if length <= tile:
         return [slice(0, length)], [slice(0, length)]
 
-    overlap = padded(2 * halo, multiple)
-    count = -(-(length - overlap) // (tile - overlap))
+    count = _count(length, tile, halo, multiple)
     if shrink:
-        tile = padded(-(-(length + (count - 1) * overlap) // count), multiple)
+        tile = _side(length, count, halo, multiple)
     # Spread evenly. Rounded down, neighbours stay within tile - overlap of each other: that is a multiple.
     starts = [i * (length - tile) // (count - 1) // multiple * multiple for i in range(count)]
     # In the middle of what two neighbours share, both have the most context.

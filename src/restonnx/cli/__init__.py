@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from restonnx.cli import (
+    benchmark,
     degrade,
     demo,
     develop,
@@ -76,9 +77,10 @@ app.command("noise-profile")(noise_profile.noise_profile)
 app.command()(demo.demo)
 app.add_typer(models.models, name="models")
 app.command()(doctor.doctor)
+app.command()(benchmark.benchmark)
 app.command()(train.train)
 app.command()(degrade.degrade)
-app.command(cls=evaluate.SeveralSigmas)(evaluate.evaluate)
+app.command(cls=evaluate.SeveralValues)(evaluate.evaluate)
 app.command("error-curves")(error_curves.error_curves)
 app.command()(export.export)
 

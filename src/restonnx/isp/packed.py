@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restonnx.blend import Blend
-from restonnx.errors import Cancelled, ModelError
+from restonnx.errors import ModelError
 
 if TYPE_CHECKING:
     from restonnx.isp.frame import Floats
@@ -37,27 +36,10 @@ def restore_planes(
             f"{meta.name} cannot restore a mosaic of {len(planes)} planes: it should have 1 or {len(planes)} channels, "
             "scale 1, and no inputs but the image, noise and its level"
         )
-    count, size = len(planes), planes.shape[1:]
     low, high = meta.range
-    values = planes * np.float32(high - low) + np.float32(low)
-    multiple = meta.tile.multiple
-    padded = np.pad(values, [(0, 0), *((0, -side % multiple) for side in size)], mode="symmetric")
-    plan, fade = restorer._plan(*size)
-    blend, out = Blend(plan, (size[0], size[1]), fade=fade), np.empty_like(planes)
-    images = count if meta.channels == 1 else 1
-    level = np.full((images, 1, 1, 1), (noise_level or 0.0) * (high - low), np.float32)
+    images = (planes * np.float32(high - low) + np.float32(low)).reshape(-1, meta.channels, *planes.shape[1:])
+    level = np.full((len(images), 1, 1, 1), (noise_level or 0.0) * (high - low), np.float32)
     further = {names["noise_level"]: level} if "noise_level" in names else {}
-    if progress is not None:
-        progress(0, len(plan))
-    for number, tile in enumerate(plan):
-        if cancel is not None and cancel.is_set():
-            raise Cancelled("the run was cancelled")
-        window = np.ascontiguousarray(padded[:, tile.rows, tile.cols])
-        feeds = {"image": window.reshape(images, meta.channels, *window.shape[1:]), **further}
-        restored = restorer._session.run(feeds | restorer._draw(seed, 0, count, 0, tile), cancel)
-        (rows, cols), finished = blend.add(number, restored.reshape(count, *restored.shape[2:]))
-        out[:, rows, cols] = finished
-        if progress is not None:
-            progress(number + 1, len(plan))
-    result: Floats = (out - np.float32(low)) / np.float32(high - low)
+    restored = restorer.run(images, further, seed=seed, progress=progress, cancel=cancel).reshape(planes.shape)
+    result: Floats = (restored - np.float32(low)) / np.float32(high - low)
     return result

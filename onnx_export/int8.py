@@ -1,0 +1,100 @@
+"""A model whose convolutions compute in integers of 8 bits, calibrated on images that are damaged as in training."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from restonnx.errors import InputError
+from restonnx.model import METADATA_KEY, Metadata, read
+from restonnx.onnx_export.export import Export, export_checkpoint
+from restonnx.onnx_export.precision import Feeds, quantise
+from restonnx.training import checkpoint as checkpoints
+from restonnx.training.data import Crops, load_clean
+from restonnx.training.recipe import Recipe
+
+IMAGES, SIDE = 24, 192
+"""How many crops are looked at, and their side in pixels. Twelve and fewer cost hundredths of a decibel."""
+
+
+def export_int8(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    calibrate: str | Path,
+    steps: int | None = None,
+    order: str | None = None,
+    name: str | None = None,
+    images: int = IMAGES,
+) -> Export:
+    """Write a checkpoint, or a model's .onnx file, with convolutions of 8 bits; see `precision.quantise`.
+
+    calibrate: a folder of clean photographs, best of those that it was trained on. They are damaged as the recipe says.
+    steps, order: as in `export_checkpoint`.  name: by default the model's with "-int8" behind it.
+    The errors of what comes back are the differences from the float graph on the first three crops.
+    Raises InputError for a model that takes more than the image and noise.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(checkpoint)
+        if source.suffix != ".onnx" or steps is not None or order is not None:
+            source = export_checkpoint(
+                source, Path(folder) / "float.onnx", steps=steps, order=order, precision="float32"
+            ).path
+        given, content = read(source).metadata, source.read_bytes()
+        if others := [spec.role for spec in given.inputs if spec.role not in ("image", "noise", "reference")]:
+            raise InputError(f"int8 is for models that take images alone; {given.name} takes {', '.join(others)} too")
+        recipe = checkpoints.load(source).recipe
+    feeds = calibration(recipe, given, Path(calibrate), images)
+    metadata = given.model_copy(update={"name": name or f"{given.name}-int8", "precision": "int8", "measured": {}})
+    model = quantise(content, feeds)
+    # The recipe stays behind: a file without its weights by name is no checkpoint.
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=Metadata.model_validate(metadata.model_dump()).to_json())
+    model.producer_name = "restonnx"
+    rounded = model.SerializeToString()
+    out = Path(out)
+    temporary = out.with_name(out.name + ".part")
+    try:
+        temporary.write_bytes(rounded)
+        os.replace(temporary, out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return Export(out, metadata, tuple(_difference(content, rounded, feed) for feed in feeds[:3]))
+
+
+def calibration(recipe: Recipe, metadata: Metadata, folder: Path, count: int) -> list[Feeds]:
+    """Inputs of the graph: crops of the folder's photographs damaged as in training, and noise; always the same."""
+    crops = Crops(load_clean(folder, channels=recipe.image_channels, smallest=SIDE), SIDE, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    (low, high), sampler = metadata.range, metadata.sampler
+    names = [spec.name for spec in metadata.inputs if spec.role == "reference"]
+    feeds: list[Feeds] = []
+    for number in range(count):
+        _, degraded, *reference = recipe.degradation.degrade(crops.batch(number, 1), generator)
+        feed = {"image": (low + (high - low) * degraded).numpy()}
+        if sampler.draws:
+            window = metadata.noise_window(*(slice(0, side) for side in degraded.shape[2:]))
+            sides = [part.stop for part in window]
+            drawn = torch.randn(1, sampler.draws, metadata.noise_channels, *sides, generator=generator)
+            feed["noise"] = drawn.numpy()
+        others = zip(names, reference, strict=True)
+        feeds.append(feed | {name: (low + (high - low) * given).numpy() for name, given in others})
+    return feeds
+
+
+def _difference(whole: bytes, rounded: bytes, feeds: Feeds) -> float:
+    """Largest absolute difference between the two graphs."""
+    import onnxruntime
+
+    results = []
+    for content in (whole, rounded):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        results.append(session.run(["restored"], dict(feeds))[0])
+    return float(np.abs(results[0] - results[1]).max())
