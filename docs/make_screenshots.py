@@ -27,7 +27,7 @@ def main() -> None:
     manager = PluginManager.instance()
     if "restonnx" not in manager:
         manager.register(PluginManifest.from_file(Path(__file__).parents[1] / "napari.yaml"))
-    for name, draw in (("photograph", photograph), ("micrograph", micrograph)):
+    for name, draw in (("photograph", photograph), ("raw", raw), ("micrograph", micrograph)):
         viewer = napari.Viewer(show_welcome_screen=False)
         viewer.window.resize(*SIZE)
         viewer.open_sample("restonnx", name)
@@ -45,6 +45,15 @@ def photograph(viewer: Any, widget: Any) -> None:
     save(viewer, "napari-widget.png")
     widget.compare.wipe.setChecked(True)
     save(viewer, "napari-wipe.png")
+
+
+def raw(viewer: Any, widget: Any) -> None:
+    """A RAW file before and after its mosaic was restored."""
+    look_at(viewer, 1.6)
+    widget.start_restore()
+    settle(widget)
+    widget.compare.wipe.setChecked(True)
+    save(viewer, "napari-raw.png")
 
 
 def micrograph(viewer: Any, widget: Any) -> None:

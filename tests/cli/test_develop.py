@@ -68,19 +68,27 @@ def test_without_a_model_the_picture_is_libraws_own(tmp_path: Path) -> None:
     assert (libraw_numbers(tmp_path / "b.dng") == libraw_numbers(path)).all()
 
 
-def test_one_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path, model: Path) -> None:
-    raw_file(tmp_path / "in" / "a.dng")
-    (tmp_path / "in" / "b.nef").write_bytes(b"no camera wrote this")
-    (tmp_path / "in" / "c.dng").write_bytes((tmp_path / "in" / "a.dng").read_bytes()[:3000])
-    (tmp_path / "in" / "d.x3f").write_bytes(b"FOVb" + bytes(100))
-    raw_file(tmp_path / "in" / "e.dng")
+def test_each_bad_file_is_told_in_a_line_and_the_rest_goes_on(tmp_path: Path, model: Path) -> None:
+    whole = raw_file(tmp_path / "in" / "a.dng").read_bytes()
+    bad = {
+        "b.nef": b"no camera wrote this",
+        "c.dng": whole[:3000],  # cut off
+        "d.x3f": b"FOVb" + bytes(100),  # Foveon
+        "e.cr2": b"",
+        "f.arw": bytes(byte ^ key for byte, key in zip(whole, np.random.default_rng(0).bytes(len(whole)), strict=True)),
+        "g.dng": whole[:8] + np.random.default_rng(1).bytes(len(whole) - 8),  # encrypted behind its signature
+        "h.dng": b"\x89PNG\r\n\x1a\n" + bytes(500),
+    }
+    for name, content in bad.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    raw_file(tmp_path / "in" / "z.dng")
     result = develop(*sorted((tmp_path / "in").iterdir()), "-o", tmp_path / "out", "--model", model)
     assert result.exit_code == 1
-    assert names(tmp_path / "out") == {"a.tif", "e.tif"}
+    assert names(tmp_path / "out") == {"a.tif", "z.tif"}
     errors = [line for line in result.output.splitlines() if line.startswith("error:")]
-    assert len(errors) == 3
-    assert all(name in line for name, line in zip(("b.nef", "c.dng", "d.x3f"), errors, strict=True))
-    assert "2 developed, 3 failed" in result.output
+    assert len(errors) == len(bad)
+    assert all(name in line for name, line in zip(bad, errors, strict=True))
+    assert f"2 developed, {len(bad)} failed" in result.output
 
 
 def test_a_batch_goes_on_where_it_was_stopped(tmp_path: Path, model: Path) -> None:

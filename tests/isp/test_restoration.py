@@ -156,6 +156,13 @@ def test_each_colour_keeps_its_mean(tmp_path: Path) -> None:
         assert result[chosen].mean() == pytest.approx(given.image[chosen].mean(), rel=1e-4)
 
 
+def test_a_monochrome_frame_keeps_its_mean(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "gray.onnx", name="gray", channels=1, draws=0, family="direct")
+    given = noisy_mosaic(MONOCHROME, noise=PROFILE)
+    result = isp.apply(given, stage(model)).image
+    assert result.mean() == pytest.approx(given.image.mean(), rel=1e-4)
+
+
 def test_a_model_that_changes_the_brightness_is_an_error_unless_it_is_meant(tmp_path: Path) -> None:
     model = tiny_model(
         tmp_path / "gray.onnx", name="gray", channels=1, draws=0, family="direct", extra=("noise_level",)

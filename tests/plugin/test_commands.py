@@ -13,7 +13,7 @@ import pytest
 from tiny_model import tiny_model
 
 import restonnx
-from restonnx import library
+from restonnx.plugin import catalogue, commands
 
 ROOT = Path(__file__).parents[2]
 Models = Callable[..., str]
@@ -27,9 +27,40 @@ def manifest() -> Any:
 
 
 def test_every_shipped_task_has_its_command_and_no_other_has(manifest: Any) -> None:
-    tasks = {entry.task for entry in library.models() if entry.shipped} - {"prior"}  # which are for `solve`
-    group = [item for item in manifest.contributions.menus["restonnx/tasks"] if item.group == "2_tasks"]
-    assert {item.command for item in group} == {f"restonnx.{task.replace('-', '_')}" for task in tasks}
+    tasks = catalogue.shipped_tasks()
+    menu = [item.command for item in manifest.contributions.menus["restonnx/tasks"] if item.group == "2_tasks"]
+    known = {command.id: (command.title, command.python_name) for command in manifest.contributions.commands}
+    wanted = {
+        f"restonnx.{name}": (catalogue.title(task), f"restonnx.plugin.commands:{name}") for name, task in tasks.items()
+    }
+    lines = [
+        f"  commands:  - {{id: {one}, title: {title}, python_name: {python}}}\n"
+        f"  restonnx/tasks:  - {{command: {one}, group: 2_tasks}}"
+        for one, (title, python) in wanted.items()
+        if one not in menu
+    ]
+    assert {one: known[one] for one in menu} == wanted, "\n".join(["napari.yaml lacks, or has too much:", *lines])
+
+
+def test_a_command_is_found_for_shipped_tasks_alone(models: Models) -> None:
+    models("tiny-brew", metadata={"task": "brew-coffee"})
+    assert "brew-coffee" in catalogue.by_task()
+    assert commands.denoise.__name__ == "denoise"
+    for name in ("brew_coffee", "prior", "raw_denoise", "derian"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(commands, name)
+
+
+def test_a_task_without_a_sound_model_is_told_in_one_line_and_nothing_else_runs(
+    viewer: Any, drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = commands.denoise
+    monkeypatch.setattr(catalogue, "by_task", dict)
+    viewer.add_image(np.zeros((40, 40), np.uint8))
+    driver = drive(viewer)
+    command(viewer)
+    assert not driver.widget.busy
+    assert driver.said() == ["There is no sound model for the task Denoise; `restonnx models list` says why."]
 
 
 def test_every_menu_is_one_that_napari_takes(manifest: Any) -> None:
@@ -50,7 +81,8 @@ def test_the_manifest_names_what_can_be_imported(display: None) -> None:
 
 
 def test_the_parts_without_a_window_load_neither_qt_nor_napari() -> None:
-    names = ("commands", "engine", "catalogue", "preferences", "reader", "samples", "settings", "source", "words")
+    folder = ROOT / "src" / "restonnx" / "plugin"
+    names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
     code = f"import sys, restonnx, {', '.join('restonnx.plugin.' + name for name in names)}\n"
     code += "print([name for name in ('napari', 'qtpy', 'PySide6', 'dask', 'zarr') if name in sys.modules])"
     finished = subprocess.run(

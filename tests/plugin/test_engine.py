@@ -95,7 +95,7 @@ def test_less_memory_means_smaller_tiles(tmp_path: Path) -> None:
     path = str(tiny_model(tmp_path / "first.onnx", preferred=512))
     tiles = [Engine().load(Settings(model=path, memory=memory)).tile for memory in (4.0, 0.02, 1e-6)]
     assert tiles[0] == 512
-    assert 100 < tiles[1] < 200
+    assert 100 < tiles[1] < 300
     assert tiles[2] == 20  # the smallest that the model can do with
 
 

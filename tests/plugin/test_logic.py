@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from restonnx import InputError, ModelError
 from restonnx.model import Metadata
 from restonnx.plugin import catalogue, words
 from restonnx.plugin.preferences import Preferences, apply_model_folder
-from restonnx.plugin.settings import Settings, asked_for, from_record, record
+from restonnx.plugin.settings import Settings, asked_for, default_level, from_record, record
 
 
 def meta(**options: object) -> Metadata:
@@ -73,6 +74,13 @@ def test_settings_are_cut_to_what_the_model_can_do() -> None:
 def test_a_model_is_asked_what_it_needs() -> None:
     assert asked_for(meta()) == ()
     assert asked_for(meta(extra=("reference", "noise_level"))) == ("noise_level", "reference")
+
+
+@pytest.mark.parametrize(("default", "level"), [(None, "estimate"), ("estimate", "estimate"), (0, 0.0)])
+def test_the_noise_level_begins_with_what_the_model_takes_by_default(default: Any, level: Any) -> None:
+    of = meta(extra=("noise_level",))
+    inputs = [spec.model_copy(update={"default": default} if spec.role == "noise_level" else {}) for spec in of.inputs]
+    assert default_level(of.model_copy(update={"inputs": tuple(inputs)})) == level
 
 
 def test_models_stand_by_task_and_the_one_for_the_image_comes_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from tiny_source import placed, source
 
 from restonnx import InputError
 from restonnx.plugin.placement import Placement
-from restonnx.plugin.source import box, shrunk, snapshot, visible
+from restonnx.plugin.source import box, check_reference, shrunk, snapshot, visible
 
 
 def physical(where: Placement, index: Any) -> np.ndarray:
@@ -100,6 +101,7 @@ def test_a_snapshot_holds_the_finest_level_and_the_plane_that_is_shown() -> None
         opacity=1.0,
         interpolation2d="nearest",
         interpolation3d="linear",
+        metadata={},
     )
     dims = SimpleNamespace(ndim=4, displayed=(2, 3), point=(99.0, 8.0, 500.0, -3.0))
     found = snapshot(layer, dims)
@@ -143,3 +145,30 @@ def test_a_preview_is_the_middle_of_its_window_and_takes_what_it_may(
 
 def test_a_drawn_rectangle_is_boxed_whatever_its_corners() -> None:
     assert box(source((400, 600)), [(20.2, 30), (20.2, 90.4), (10, 30)]) == (slice(10, 22), slice(30, 92))
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "unit", "fits"),
+    [
+        ((40, 60), 0.5, "micrometer", True),
+        ((80, 120), 0.25, "micrometer", True),
+        ((41, 60), 0.5, "micrometer", True),
+        ((40, 60), 0.25, "micrometer", False),
+        ((40, 66), 0.5, "micrometer", False),
+        ((40, 60), 0.25, "pixel", True),
+    ],
+)
+def test_a_reference_shows_as_much_of_the_world_as_the_image_where_that_is_known(
+    shape: tuple[int, int], scale: float, unit: str, fits: bool
+) -> None:
+    def measured(where: Placement, step: float, unit: str) -> Placement:
+        return replace(where, scale=(step,) * where.ndim, units=(unit,) * where.ndim)
+
+    image = source((7, 40, 60))
+    image = replace(image, placement=measured(image.placement, 0.5, "micrometer"))
+    reference = measured(source(shape).placement, scale, unit)
+    if fits:
+        check_reference(image, reference, shape)
+    else:
+        with pytest.raises(InputError, match="choose one of the same place, or correct its scale"):
+            check_reference(image, reference, shape)

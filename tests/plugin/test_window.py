@@ -21,6 +21,7 @@ def test_a_photograph_is_restored_into_a_layer_above_it(
     layer = viewer.add_image(photograph, name="photo", rgb=True)
     viewer.add_image(photograph[..., 0], name="another")
     driver = drive(viewer)
+    assert not driver.widget.form.planes.isEnabled(), "there is but one plane"
     driver.choose(layer, models("tiny"), seed=5)
     result = driver.restore()
     assert driver.names() == ["photo", "photo tiny", "another"]
@@ -63,6 +64,17 @@ def test_a_stack_keeps_its_type_and_its_place_in_the_world(viewer: Any, drive: D
     assert result.colormap.name == "magma"
     assert tuple(result.contrast_limits) == (90, 4200)
     assert result.gamma == 0.8
+
+
+def test_colours_of_16_bits_are_shown_as_bright_as_their_input(
+    viewer: Any, drive: Drive, models: Models, photograph: np.ndarray
+) -> None:
+    layer = viewer.add_image(photograph.astype(np.uint16) * 200, rgb=True, contrast_limits=(900, 60000), gamma=0.7)
+    driver = drive(viewer)
+    driver.choose(layer, models("tiny"))
+    result = driver.restore()
+    assert tuple(result.contrast_limits) == (900, 60000)
+    assert result.gamma == 0.7
 
 
 def test_one_plane_of_a_stack_lies_where_it_was(viewer: Any, drive: Drive, models: Models) -> None:

@@ -29,6 +29,8 @@ def with_means_of(image: Floats, restored: Floats, usable: Any, pattern: Pattern
             places: list[Any] = [(..., colour)]
         else:
             places = [where for its, where in cfa.sites(pattern) if its == colour]
+        if not places:  # a monochrome sensor has no red and no blue
+            continue
         masks = [usable if pattern is None else usable[where] for where in places]
         before = _values(image, places, masks)
         if not before.size:

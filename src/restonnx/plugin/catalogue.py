@@ -17,26 +17,43 @@ if TYPE_CHECKING:
     from restonnx.library import ModelEntry
     from restonnx.model import Metadata
 
+PRIOR = "prior"
+"""The task of models that `solve` works with."""
+
 _watchers: list[Callable[[], Any]] = []
 
 
 def by_task() -> dict[str, list[ModelEntry]]:
-    """The sound models of each task, for display images alone; the shipped ones first."""
+    """The sound models of each task that display images have, the shipped ones first; some are `fitting` no layer but
+    those of RAW files."""
     found: dict[str, list[ModelEntry]] = {}
     for entry in library.models():
-        if not entry.problem and entry.metadata.domain != "cfa":
+        if not entry.problem:
             found.setdefault(entry.task, []).append(entry)
-    return found
+    return {task: entries for task, entries in found.items() if fitting(entries, raw=False)}
 
 
-def best(entries: Iterable[ModelEntry], *, rgb: bool) -> ModelEntry | None:
-    """The model to begin with: one for colour or for grey as the image is, that asks for nothing more."""
+def fitting(entries: Iterable[ModelEntry], *, raw: bool) -> list[ModelEntry]:
+    """Those for layers of RAW files with a Bayer mosaic, which models of mosaics restore too, or for other layers."""
+    return [entry for entry in entries if raw or entry.metadata.domain != "cfa"]
 
-    def rank(entry: ModelEntry) -> tuple[bool, int]:
+
+def shipped_tasks() -> dict[str, str]:
+    """The tasks that have a command in the menus, by its name: those of shipped models, priors left out, which are for
+    `solve`."""
+    offered = {task: fitting(entries, raw=False) for task, entries in by_task().items() if task != PRIOR}
+    return {task.replace("-", "_"): task for task, entries in offered.items() if any(one.shipped for one in entries)}
+
+
+def best(entries: Iterable[ModelEntry], *, rgb: bool, raw: bool = False) -> ModelEntry | None:
+    """The model to begin with: for a RAW file one of its mosaic, which knows the noise as it was before it was spread;
+    else one for colour or for grey as the image is, that asks for nothing more."""
+
+    def rank(entry: ModelEntry) -> tuple[bool, bool, int]:
         meta = entry.metadata
-        return (meta.domain in RGB_DOMAINS) != rgb, len(asked_for(meta))
+        return raw and meta.domain != "cfa", (meta.domain in RGB_DOMAINS) != rgb, len(asked_for(meta))
 
-    return min(entries, key=rank, default=None)
+    return min(fitting(entries, raw=raw), key=rank, default=None)
 
 
 def title(task: str) -> str:

@@ -113,6 +113,8 @@ class Engine:
         """Do the job. Raises what `Restorer` raises; nothing is left on the disk then."""
         restorer = self.load(job.settings)
         meta = restorer.metadata
+        if meta.domain == "cfa":
+            return _developed(job, restorer, progress, cancel)
         settings = job.settings.for_model(meta)
         source = job.source
         layout = arrays.layout(source.data, source.axes)
@@ -165,6 +167,32 @@ class Engine:
         if kept is None or fresh or kept[0] is not source.data or kept[1:3] != (domain, layout.axes):
             self._scaled = kept = (source.data, domain, layout.axes, arrays.value_range(source.data, layout, domain))
         return kept[3]
+
+
+def _developed(job: Job, restorer: Restorer, progress: Progress | None, cancel: Cancel | None) -> Outcome:
+    """The picture of a RAW file whose mosaic was restored, as large as the layer that was developed without."""
+    from restonnx import isp
+
+    source = job.source
+    if not source.raw:
+        raise InputError(f'{restorer.metadata.name} restores RAW files; "{source.name}" was not developed from one')
+    started = time.perf_counter()
+    stage = isp.RestorationStage(restorer.model, device=job.settings.device, tile=restorer.tile)
+    picture = isp.develop(source.raw, [stage], seed=job.settings.seed, progress=progress, cancel=cancel)
+    if picture.pixels.shape != tuple(source.data.shape):
+        raise InputError(f'"{source.name}" is not the whole picture of {source.raw} any more; open the file again')
+    return Outcome(
+        job=job,
+        original=source.data,
+        restored=picture.pixels,
+        std=None,
+        metadata=restorer.metadata,
+        sha256=restorer.model.sha256,
+        provider=stage.restorer.provider,
+        device=stage.restorer.device,
+        fallback=stage.restorer.fallback,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def blended(original: Any, restored: Any, strength: float) -> Any:

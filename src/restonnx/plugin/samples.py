@@ -1,7 +1,8 @@
-"""Images to try the plugin on: a noisy photograph, and a noisy stack as a microscope makes it."""
+"""Images to try the plugin on: a noisy photograph, a noisy RAW file, and a noisy stack as a microscope makes it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ READ_NOISE = 2.0
 OFFSET, GAIN = 100.0, 12.0
 """Of the camera, in counts and in counts per electron."""
 
+BALANCE = (2.1, 1.0, 1.6)
+"""Gains of red, green and blue, by which daylight becomes white."""
+BLACK, WHITE = 512, 16383
+"""Levels of the RAW file."""
+PHOTON, FLOOR = 2.5e-3, 1e-5
+"""Its noise: the variance of a value x, with 0 black and 1 saturation, is PHOTON x + FLOOR."""
+ISO, SECONDS = 6400, (1, 60)
+
 
 def photograph() -> list[tuple[Any, dict[str, Any], str]]:
     """The photograph that ships with restonnx, with Gaussian noise, (rows, columns, 3) uint8."""
@@ -26,6 +35,33 @@ def photograph() -> list[tuple[Any, dict[str, Any], str]]:
     with Image.open(SHIPPED / "demo_noisy.png") as picture:
         pixels = np.array(picture.convert("RGB"))
     return [(pixels, {"name": "noisy photograph", "rgb": True}, "image")]
+
+
+def raw() -> list[tuple[Any, dict[str, Any], str]]:
+    """The same photograph in a Bayer DNG, as a small camera would have taken it in little light.
+
+    The file is written anew into the user's cache, where it stays for `restonnx develop`, and opened as any other.
+    Raises InputError where it cannot be written.
+    """
+    from restonnx.plugin.reader import developed
+
+    pixels, about, kind = developed(str(raw_file()))
+    return [(pixels, {"name": "noisy RAW file", **about}, kind)]
+
+
+def raw_file() -> Path:
+    """Write the sample's DNG. -> where it lies."""
+    import platformdirs
+
+    from restonnx.images.files import explained, replaced
+    from restonnx.isp import dng
+
+    path = Path(platformdirs.user_cache_dir("restonnx", appauthor=False)) / "noisy-photograph.dng"
+    with explained(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path, overwrite=True) as temporary:
+            dng.write(temporary, _negative())
+    return path
 
 
 def micrograph() -> list[tuple[Any, dict[str, Any], str]]:
@@ -43,6 +79,38 @@ def micrograph() -> list[tuple[Any, dict[str, Any], str]]:
         "contrast_limits": (OFFSET - GAIN * READ_NOISE, OFFSET + GAIN * ELECTRONS),
     }
     return [(counts, about, "image")]
+
+
+def _negative() -> Any:
+    """Mosaic and tags of the RAW sample."""
+    from PIL import Image, TiffImagePlugin
+
+    from restonnx.isp import FrameMeta, NoiseProfile, cfa, colors, dng
+    from restonnx.library import SHIPPED
+
+    with Image.open(SHIPPED / "demo_clean.png") as picture:
+        shown = np.array(picture.convert("RGB"))
+    meta = FrameMeta("cfa", cfa=((0, 1), (1, 2)), black=(BLACK,), white=(WHITE,), wb=BALANCE)
+    light: Any = colors.decode(np.float32(1 / 255) * shown.astype(np.float32))
+    sensor = light / np.array(BALANCE, np.float32)
+    mosaic = np.empty(shown.shape[:2], np.float32)
+    assert meta.cfa is not None
+    for colour, where in cfa.sites(meta.cfa):
+        mosaic[where] = sensor[..., colour][where]
+    random = np.random.default_rng(5)
+    noisy = mosaic + random.standard_normal(mosaic.shape) * np.sqrt(PHOTON * mosaic + FLOOR)
+    counts = np.clip(np.rint(noisy * (WHITE - BLACK) + BLACK), 0, WHITE).astype(np.uint16)
+    exif = Image.Exif()
+    exif[271], exif[272] = "restonnx", "drawn camera"
+    exif[0x8769] = {0x8827: ISO, 0x829A: TiffImagePlugin.IFDRational(*SECONDS)}
+    return dng.Negative(
+        counts,
+        meta,
+        white=WHITE,
+        noise=NoiseProfile((PHOTON,) * 3, (FLOOR,) * 3),
+        preview=shown,
+        exif=exif.tobytes().removeprefix(b"Exif\0\0"),
+    )
 
 
 def _cells(random: np.random.Generator) -> Floats:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 KEY = "restonnx"
 """Under which a result's `layer.metadata` holds its record."""
+RAW_KEY = "raw"
+"""Under which the metadata of a layer that was developed from a RAW file says what the camera noted."""
 LAYER_ROLES = ("mask", "kernel", "reference")
 """Further inputs of a model that come from other layers."""
 ROLES = ("noise_level", *LAYER_ROLES)
@@ -61,6 +63,12 @@ def asked_for(meta: Metadata) -> tuple[str, ...]:
     """The further inputs that the model takes and the user has to give, in the order in which they are shown."""
     roles = {spec.role for spec in meta.inputs}
     return tuple(role for role in ROLES if role in roles)
+
+
+def default_level(meta: Metadata) -> float | Literal["estimate"]:
+    """The noise level to begin with: what the model takes where the caller gives none, else an estimate."""
+    found = next((spec.default for spec in meta.inputs if spec.role == "noise_level"), None)
+    return "estimate" if found is None or found == "estimate" else float(found)
 
 
 def record(

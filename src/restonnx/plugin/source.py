@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from restonnx.errors import InputError
 from restonnx.plugin.placement import Placement, placement
+from restonnx.plugin.settings import RAW_KEY
 
 LOOK = ("colormap", "contrast_limits", "gamma", "blending", "opacity", "interpolation2d", "interpolation3d")
 """What a result takes over of how its input is shown."""
@@ -34,6 +35,8 @@ class Source:
     """The index that the viewer shows along each axis without colour; of those two it means nothing."""
     placement: Placement
     look: dict[str, Any]
+    raw: str = ""
+    """The RAW file with a Bayer mosaic that the layer is the picture of, "" for other layers."""
 
     @property
     def ndim(self) -> int:
@@ -93,12 +96,21 @@ def snapshot(layer: Any, dims: Any) -> Source:
         position=position,
         placement=placement(layer),
         look=look(layer),
+        raw=raw_file(layer),
     )
 
 
+def raw_file(layer: Any) -> str:
+    """The RAW file that a layer is the picture of, if its sensor has a Bayer mosaic; else ""."""
+    notes = layer.metadata.get(RAW_KEY)
+    is_bayer = isinstance(notes, Mapping) and sorted(str(notes.get("pattern"))) == list("BGGR")
+    return str(notes["source"]) if is_bayer and notes.get("source") else ""
+
+
 def look(layer: Any) -> dict[str, Any]:
-    """How a layer is shown; colours have no colormap and no limits."""
-    names = [name for name in LOOK if not (layer.rgb and name in ("colormap", "contrast_limits", "gamma"))]
+    """How a layer is shown. Colours have no colormap, but limits: of more than 8 bits napari stretches them by itself,
+    to the darkest and brightest value of each layer."""
+    names = [name for name in LOOK if not (layer.rgb and name == "colormap")]
     return {name: getattr(layer, name) for name in names}
 
 
@@ -146,6 +158,26 @@ def shrunk(rows: slice, cols: slice, pixels: float, context: int) -> tuple[slice
     a, b, c = height * width, 2 * context * (height + width), 4 * context**2 - pixels
     ratio = min(1.0, (-b + float(np.sqrt(max(0.0, b * b - 4 * a * c)))) / (2 * a))
     return _middle(rows, round(height * ratio)), _middle(cols, round(width * ratio))
+
+
+def check_reference(source: Source, where: Placement, shape: Sequence[int]) -> None:
+    """Raise InputError where a reference is known to show more or less of the world than the image does.
+
+    Cameras give images of one shape whatever the objective is. Without units nothing is known; up to a pixel of the
+    coarser one they may differ.  shape: of the reference, without colour.
+    """
+    for axis in source.rows_and_columns:
+        own = source.placement
+        other = axis - source.ndim  # its axes are the last ones
+        if where.ndim < -other or own.units[axis] != where.units[other] or own.units[axis] == "pixel":
+            continue
+        steps = abs(own.scale[axis]), abs(where.scale[other])
+        ours, theirs = source.shape[axis] * steps[0], shape[other] * steps[1]
+        if abs(ours - theirs) > max(steps):
+            raise InputError(
+                f"the reference measures {theirs:g} {own.units[axis]} where the image measures {ours:g}: choose one of "
+                "the same place, or correct its scale"
+            )
 
 
 def _middle(span: slice, length: int) -> slice:

@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
 
 from restonnx.plugin import catalogue
 from restonnx.plugin.preferences import preferences
-from restonnx.plugin.settings import LAYER_ROLES, ROLES, Settings, asked_for
+from restonnx.plugin.settings import LAYER_ROLES, ROLES, Settings, asked_for, default_level
+from restonnx.plugin.source import raw_file
 from restonnx.plugin.view.fields import HINT, LayerChoice, NoiseLevel, Strength
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Form(QWidget):
         super().__init__()
         self._viewer = viewer
         self._entries: dict[str, list[ModelEntry]] = {}
+        self._levelled = ""
+        """The model whose default noise level is shown, or was before the user chose another."""
         chosen = preferences()
         self.image = LayerChoice(viewer, (Image,))
         self.task, self.model = QComboBox(), QComboBox()
@@ -74,6 +77,7 @@ class Form(QWidget):
         self._arrange()
         self._connect()
         self.refresh_models()
+        self._on_input()
 
     @property
     def entry(self) -> ModelEntry | None:
@@ -116,20 +120,23 @@ class Form(QWidget):
                 choice.setCurrentIndex(place)
 
     def choose_model(self, name: str) -> bool:
-        """-> whether there is such a model."""
+        """-> whether there is such a model for this image."""
         for task, entries in self._entries.items():
             if any(entry.name == name for entry in entries):
                 self.task.setCurrentIndex(self.task.findData(task))
-                self.model.setCurrentIndex(self.model.findData(name))
-                return True
+                place = int(self.model.findData(name))
+                if place >= 0:
+                    self.model.setCurrentIndex(place)
+                return place >= 0
         return False
 
-    def choose_task(self, task: str) -> None:
-        """And the best of its models for the chosen image."""
-        place = self.task.findData(task)
+    def choose_task(self, task: str) -> bool:
+        """And the best of its models for the chosen image. -> whether there is such a task."""
+        place = int(self.task.findData(task))
         if place >= 0:
             self.task.setCurrentIndex(place)
-        self._offer_models(best=True)
+            self._offer_models(best=True)
+        return place >= 0
 
     def refresh_models(self) -> None:
         """After models came or went."""
@@ -206,22 +213,24 @@ class Form(QWidget):
         layer = self.image.layer
         self.planes.setEnabled(layer is not None and layer.ndim > 2)
         entry = self.entry
-        if layer is not None and (entry is None or entry.shipped):
+        if layer is not None and (entry is None or entry.shipped or entry.metadata.domain == "cfa"):
             self._offer_models(best=entry is None or self._is_default(entry))
         self.input_changed.emit()
 
     def _is_default(self, entry: ModelEntry) -> bool:
         entries = self._entries.get(entry.task, [])
-        return any((found := catalogue.best(entries, rgb=rgb)) and found.name == entry.name for rgb in (True, False))
+        kinds = [{"rgb": True, "raw": True}, {"rgb": True}, {"rgb": False}]
+        return any((found := catalogue.best(entries, **kind)) and found.name == entry.name for kind in kinds)
 
     def _offer_models(self, *, best: bool) -> None:
         """The models of the task. best: choose the one that suits the image, else the one that was chosen."""
-        entries = self._entries.get(str(self.task.currentData()), [])
+        layer = self.image.layer
+        raw = layer is not None and bool(raw_file(layer))
+        entries = catalogue.fitting(self._entries.get(str(self.task.currentData()), []), raw=raw)
         chosen = self.model.currentData()
         names = [entry.name for entry in entries]
         if best or chosen not in names:
-            layer = self.image.layer
-            found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb))
+            found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb), raw=raw)
             chosen = found.name if found else None
         before = self.model.currentData()
         blocked = self.model.blockSignals(True)
@@ -243,6 +252,9 @@ class Form(QWidget):
         asked = asked_for(meta)
         for role in ROLES:
             self._rows.setRowVisible(self._field(role), role in asked)
+        if entry.name != self._levelled:
+            self._levelled = entry.name
+            self.noise_level.value = default_level(meta)
         self.strength.setEnabled(meta.scale == 1)
         self.samples.setEnabled(meta.sampler.draws > 0)
         self._on_samples()

@@ -8,8 +8,9 @@ import numpy as np
 from napari.layers import Shapes
 
 from restonnx.errors import InputError
+from restonnx.plugin.placement import placement
 from restonnx.plugin.settings import LAYER_ROLES
-from restonnx.plugin.source import Source, box, visible
+from restonnx.plugin.source import Source, box, check_reference, visible
 
 
 def view_of(viewer: Any, layer: Any, source: Source) -> tuple[slice, slice]:
@@ -56,6 +57,8 @@ def given(viewer: Any, image: Any, chosen: dict[str, Any], asked: tuple[str, ...
             found[role] = _covered(layer, viewer.dims.point, image, source)
         else:
             found[role] = layer.data[0] if layer.multiscale else layer.data
+            if role == "reference":
+                check_reference(source, placement(layer), found[role].shape[: layer.ndim])
     return found
 
 

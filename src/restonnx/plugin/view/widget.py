@@ -166,6 +166,8 @@ class RestoreWidget(QWidget):
         source = snapshot(layer, self._viewer.dims)
         settings = self.form.settings().for_model(meta)
         region = None
+        if kind == PREVIEW and meta.domain == "cfa":
+            raise InputError(f"{meta.name} restores the RAW file as a whole: press Restore, or preview another model")
         if kind == PREVIEW:
             shown = self.panel.region.currentData() == "view"
             window = inputs.view_of(self._viewer, layer, source) if shown else None
@@ -269,7 +271,9 @@ class RestoreWidget(QWidget):
         self._on_view()
 
     def _on_settled(self) -> None:
-        if self.panel.follow.isChecked() and self.form.image.layer is not None:
+        entry = self.form.entry
+        on_mosaic = entry is not None and entry.metadata.domain == "cfa"
+        if self.panel.follow.isChecked() and self.form.image.layer is not None and not on_mosaic:
             self.start_preview()
 
     def _on_idle(self) -> None:
