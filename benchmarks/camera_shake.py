@@ -25,7 +25,8 @@ from restonnx import Restorer, solve
 from restonnx.diffusion.blurs import Blur, CircularBlur
 from restonnx.diffusion.operators import Chain, Crop
 from restonnx.images import read
-from restonnx.training.evaluate import psnr_ssim
+from restonnx.training.evaluation.classical.sharpen import framed
+from restonnx.training.evaluation.measures import psnr_ssim
 
 Floats = NDArray[np.float32]
 Method = Callable[[Floats, Floats], Floats]
@@ -99,14 +100,14 @@ def families(restorer: Restorer) -> dict[str, list[tuple[str, Method]]]:
     return {
         "blurred": [("as it is", lambda blurred, kernel: blurred)],
         "Wiener": [
-            (f"balance {balance:g}", framed(lambda image, psf, b=balance: wiener(image, psf, b, clip=False)))
+            (f"balance {balance:g}", deconvolved(lambda image, psf, b=balance: wiener(image, psf, b, clip=False)))
             for balance in (0.001, 0.003, 0.01, 0.03, 0.1)
         ],
         "unsupervised Wiener": [
-            ("seed 0", framed(lambda image, psf: unsupervised_wiener(image, psf, clip=False, rng=0)[0]))
+            ("seed 0", deconvolved(lambda image, psf: unsupervised_wiener(image, psf, clip=False, rng=0)[0]))
         ],
         "Richardson-Lucy": [
-            (f"{count} iterations", framed(lambda image, psf, n=count: richardson_lucy(image, psf, num_iter=n)))
+            (f"{count} iterations", deconvolved(lambda image, psf, n=count: richardson_lucy(image, psf, num_iter=n)))
             for count in (10, 20, 40, 80, 160)
         ],
         "DCDP": [
@@ -134,16 +135,9 @@ def ours(restorer: Restorer, noise_level: float, border: str) -> Method:
     return method
 
 
-def framed(restore: Callable[[Any, Any], Any]) -> Method:
-    """scikit-image's methods, which convolve and take what lies beyond the border for 0 or for the opposite side."""
-
-    def method(blurred: Floats, kernel: Floats) -> Floats:
-        margin = 2 * len(kernel)
-        wide = np.pad(blurred, margin, mode="reflect").astype(np.float64)
-        restored = restore(wide, kernel[::-1, ::-1].astype(np.float64))
-        return restored[margin:-margin, margin:-margin].clip(0, 1).astype(np.float32)
-
-    return method
+def deconvolved(restore: Callable[[Any, Any], Any]) -> Method:
+    """One of scikit-image's methods."""
+    return lambda blurred, kernel: framed(blurred, kernel, restore)
 
 
 def load(path: Path) -> Floats:

@@ -64,7 +64,7 @@ def main() -> None:
     curves = {name: [StepError(**step) for step in result["sigma 25"]] for name, result in results.items()}
     settings = {"minutes": options.minutes, "threads": threads, "at_once": options.jobs, "test": options.test.name}
     write("data_consistency", settings | {"variants": results})
-    draw(curves, FOLDER / "data_consistency.png")
+    draw({"denoise": curves}, FOLDER / "data_consistency.png")
 
 
 def one(options: argparse.Namespace) -> None:
@@ -85,7 +85,7 @@ def one(options: argparse.Namespace) -> None:
     }
     for sigma in (15, 25, 50):
         level = [*GAUSSIAN, f"degradation.sigma=[{sigma}, {sigma}]"]
-        steps = error_curves(checkpoint, data=options.test, overrides=level)
+        steps = error_curves(checkpoint, data=options.test, overrides=level).steps
         result[f"sigma {sigma}"] = [asdict(step) for step in steps]
     (out / "result.json").write_text(json.dumps(result))
 

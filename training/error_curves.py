@@ -47,20 +47,26 @@ class StepError:
     cumulative_psnr: float
 
 
-def error_curves(
-    checkpoint: str | Path,
-    *,
-    data: str | Path,
-    json: str | Path | None = None,
-    plot: str | Path | None = None,
-    overrides: Sequence[str] = (),
-) -> list[StepError]:
-    """Measure a checkpoint (.safetensors or an exported .onnx) on the middle of every image of a folder.
+@dataclass(frozen=True)
+class Curves:
+    """The errors of one chain."""
 
-    The images are damaged as in the checkpoint's recipe; overrides such as "degradation.sigma=[25, 25]" change that.
-    Prints the errors, and writes them to json and as curves to plot.
+    name: str
+    """Of the recipe or the model."""
+    task: str
+    images: int
+    steps: list[StepError]
+
+
+def error_curves(
+    checkpoint: str | Path, *, data: str | Path, overrides: Sequence[str] = (), limit: int | None = None
+) -> Curves:
+    """Measure one chain on the middle of every image of a folder, or of at most `limit`, every k-th.
+
+    checkpoint: a model's name, an exported .onnx file, or what `restonnx train` wrote.
+    The images are damaged as in its recipe; overrides such as "degradation.sigma=[25, 25]" change that.
     """
-    saved = checkpoints.load(checkpoint).settled()
+    saved = checkpoints.load(_path(checkpoint)).settled()
     content = saved.recipe.model_dump(mode="json", by_alias=True)
     for override in overrides:
         if not override.startswith("degradation."):
@@ -73,6 +79,7 @@ def error_curves(
     if isinstance(network, ResidualBackbone) and not network.conditioned:
         raise InputError(f"{recipe.name} makes new images: there is no clean one that its steps could be compared with")
     images = load_clean(Path(data), channels=recipe.image_channels, smallest=CROP)
+    images = images[:: 1 if limit is None else max(1, -(-len(images) // limit))]
     errors: dict[int, list[Pair]] = {}
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -82,15 +89,45 @@ def error_curves(
             measure = _of_residuals if isinstance(network, ResidualBackbone) else _of_shifts
             for t, pair in measure(network, recipe, clean, given, generator).items():  # type: ignore[arg-type]
                 errors.setdefault(t, []).append(pair)
-    curves = [_step(t, *zip(*errors[t], strict=True)) for t in sorted(errors, reverse=True)]
-    for step in curves:
-        print(f"t = {step.t}: modular {step.modular_psnr:.2f} dB, cumulative {step.cumulative_psnr:.2f} dB")  # noqa: T201
+    steps = [_step(t, *zip(*errors[t], strict=True)) for t in sorted(errors, reverse=True)]
+    name = Path(checkpoint).stem if Path(checkpoint).suffix == ".onnx" else recipe.name
+    return Curves(name, recipe.about.task, len(images), steps)
+
+
+def compare(
+    checkpoints: Sequence[str | Path],
+    *,
+    data: str | Path,
+    output: str | Path | None = None,
+    json: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Curves]:
+    """Measure several chains, print their errors, and write them to json and as curves to the picture `output`."""
+    found = []
+    for checkpoint in checkpoints:
+        curves = error_curves(checkpoint, data=data, overrides=overrides, limit=limit)
+        found.append(curves)
+        for step in curves.steps:
+            line = f"modular {step.modular_psnr:.2f} dB, cumulative {step.cumulative_psnr:.2f} dB"
+            print(f"{curves.name}, t = {step.t}: {line}")  # noqa: T201
     if json is not None:
-        report = {"machine": facts(), "images": len(images), "steps": [asdict(step) for step in curves]}
+        report = {"machine": facts(), "data": Path(data).name, "models": [asdict(curves) for curves in found]}
         Path(json).write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if plot is not None:
-        draw({recipe.name: curves}, plot)
-    return curves
+    if output is not None:
+        panels: dict[str, dict[str, list[StepError]]] = {}
+        for curves in found:
+            panels.setdefault(curves.task, {})[curves.name] = curves.steps
+        draw(panels, output)
+    return found
+
+
+def _path(checkpoint: str | Path) -> Path:
+    """A model's name is that of its file."""
+    from restonnx import library
+
+    path = Path(checkpoint)
+    return path if path.suffix in (".onnx", ".safetensors") or path.exists() else library.find(str(checkpoint)).path
 
 
 def _of_shifts(
@@ -145,21 +182,33 @@ def _of_residuals(
     return {t: (modular[t], cumulative[t]) for t in modular}
 
 
-def draw(curves: dict[str, list[StepError]], path: str | Path) -> None:
-    """The errors of several chains as one picture: solid cumulative, dashed modular."""
-    from matplotlib.figure import Figure
+def draw(panels: dict[str, dict[str, list[StepError]]], path: str | Path) -> None:
+    """The errors as one picture, a panel for each task and a colour for each chain in it: solid cumulative, dashed
+    modular.
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, steps in curves.items():
-        x = range(1, len(steps) + 1)
-        (line,) = axes.plot(x, [s.cumulative_mse for s in steps], "o-", label=f"{name}: cumulative")
-        axes.plot(x, [s.modular_mse for s in steps], "o--", color=line.get_color(), label=f"{name}: modular")
-    axes.set_xlabel("step of the chain")
-    axes.set_ylabel("mean squared error of the clean estimate")
-    axes.set_yscale("log")
-    axes.set_xticks(range(1, 1 + max(map(len, curves.values()))))
-    axes.legend(fontsize="small")
+    panels: by the task, then by the chain's name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    single = len(panels) == 1
+    figure = Figure(figsize=(6, 4) if single else (3.6 * columns, 3.2 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (task, chains) in zip(places, panels.items(), strict=False):
+        for name, steps in chains.items():
+            x = range(1, len(steps) + 1)
+            (line,) = axes.plot(x, [s.cumulative_mse for s in steps], "o-", label=f"{name}: cumulative")
+            axes.plot(x, [s.modular_mse for s in steps], "o--", color=line.get_color(), label=f"{name}: modular")
+        axes.set_title("" if single else task)
+        axes.set_xlabel("step of the chain")
+        axes.set_ylabel("mean squared error of the clean estimate" if single else "mean squared error")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize="small" if single else "x-small")
     figure.savefig(path, dpi=150)
 
 

@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from restonnx.errors import InputError
-from restonnx.images import SUFFIXES, read
+from restonnx.images import SUFFIXES
 from restonnx.restore import Restorer
+from restonnx.training.evaluation.classical.every import classical
+from restonnx.training.evaluation.damage import noisy
+from restonnx.training.evaluation.measures import psnr_ssim
+from restonnx.training.evaluation.samples import Floats, Sample, read_unit, with_channels
+from restonnx.training.evaluation.settings import settings
 from restonnx.training.machine import facts
 
-Floats = NDArray[np.float32]
 Method = Callable[[Floats, float], Floats]
-SEED = 0
+CLASSICAL = ("non-local means, told", "wavelets, told")
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ def evaluate(
     for model in models:
         restorer = Restorer(model)
         channels.add(restorer.metadata.channels)
-        clean = [(index, _clean(path, restorer.metadata.channels)) for index, path in paths]
+        clean = [(index, with_channels(read_unit(path), restorer.metadata.channels)) for index, path in paths]
         for level in sigma:
             scores.append(_score(restorer.metadata.name, _of(restorer), clean, Path(data).name, level))
     for count in sorted(channels) if baselines else ():
-        clean = [(index, _clean(path, count)) for index, path in paths]
-        for name, method in (("noisy input", _unchanged), ("non-local means", _nlm), ("wavelets", _wavelets)):
+        clean = [(index, with_channels(read_unit(path), count)) for index, path in paths]
+        methods = {"noisy input": _unchanged} | {name: _classical(name, count) for name in CLASSICAL}
+        for name, method in methods.items():
             named = name if channels == {3} else f"{name}, {count} channel{'s' * (count > 1)}"
             scores += [_score(named, method, clean, Path(data).name, level) for level in sigma]
     _print(scores)
@@ -77,29 +80,6 @@ def evaluate(
         report = {"protocol": __doc__, "machine": facts(), "scores": [asdict(score) for score in scores]}
         Path(json).write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
     return scores
-
-
-def noisy(clean: Floats, sigma: float, index: int) -> Floats:
-    """Add Gaussian noise of standard deviation sigma / 255, the same for every method."""
-    rng = np.random.default_rng((SEED, index, round(sigma * 100)))
-    return clean + np.float32(sigma / 255) * rng.standard_normal(clean.shape, dtype=np.float32)
-
-
-def psnr_ssim(restored: Floats, clean: Floats) -> tuple[float, float]:
-    """PSNR in dB and SSIM of an image (H, W) or (H, W, 3) in [0, 1] after clipping and rounding to 8 bit."""
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-    restored = np.rint(restored.clip(0, 1) * 255) / 255
-    ssim = structural_similarity(
-        clean,
-        restored,
-        data_range=1.0,
-        channel_axis=-1 if clean.ndim == 3 else None,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    return float(peak_signal_noise_ratio(clean, restored, data_range=1.0)), float(ssim)
 
 
 def _score(name: str, method: Method, images: Sequence[tuple[int, Floats]], data: str, sigma: float) -> Score:
@@ -133,41 +113,10 @@ def _unchanged(image: Floats, sigma: float) -> Floats:
     return image
 
 
-def _nlm(image: Floats, sigma: float) -> Floats:
-    from skimage.restoration import denoise_nl_means
-
-    axis = -1 if image.ndim == 3 else None
-    options: dict[str, Any] = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": axis}
-    restored: Floats = denoise_nl_means(image, h=0.8 * sigma / 255, sigma=sigma / 255, **options)
-    return restored
-
-
-def _wavelets(image: Floats, sigma: float) -> Floats:
-    from skimage.restoration import denoise_wavelet
-
-    colour = image.ndim == 3
-    restored: Floats = denoise_wavelet(
-        image,
-        sigma=sigma / 255,
-        rescale_sigma=True,
-        channel_axis=-1 if colour else None,
-        convert2ycbcr=colour,
-    )
-    return restored
-
-
-def _clean(path: Path, channels: int) -> Floats:
-    pixels = read(path).pixels
-    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
-    image = pixels.astype(np.float32) / np.float32(white)
-    if channels == 3 and image.ndim == 2:
-        return np.repeat(image[..., None], 3, axis=2)
-    if channels == 1 and image.ndim == 3:
-        from skimage.color import rgb2gray
-
-        luma: Floats = rgb2gray(image).astype(np.float32)
-        return luma
-    return image
+def _classical(name: str, channels: int) -> Method:
+    """One that is told the noise level, with the settings of the tests of denoisers."""
+    chosen = settings("denoise" if channels == 3 else "denoise-gray", name)
+    return lambda image, sigma: classical(name, Sample(image, image, sigma=sigma / 255), chosen)
 
 
 def _print(scores: Sequence[Score]) -> None:

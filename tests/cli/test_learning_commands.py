@@ -116,16 +116,67 @@ def test_evaluate_takes_several_levels_and_models(monkeypatch: pytest.MonkeyPatc
     assert evaluate.named["baselines"] is True
 
 
-def test_error_curves_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    curves = stand_in(monkeypatch, "restonnx.training.error_curves", "error_curves")
-    result = run("error-curves", "a.safetensors", "--data", "photos", "--json", "a.json", "--plot", "a.png")
+def zoo(monkeypatch: pytest.MonkeyPatch) -> tuple[Recorder, Recorder]:
+    """Stand-ins for what measures and for what writes the tables."""
+    monkeypatch.setitem(sys.modules, "restonnx.training.evaluation", ModuleType("restonnx.training.evaluation"))
+    measure = stand_in(monkeypatch, "restonnx.training.evaluation.zoo", "measure_zoo", {"models": {}})
+    write = stand_in(monkeypatch, "restonnx.training.evaluation.documents", "write", [Path("README.md")])
+    sys.modules["restonnx.training.evaluation.documents"].RESULTS = Path("benchmarks/results/zoo.json")  # type: ignore[attr-defined]
+    return measure, write
+
+
+def test_evaluate_all_measures_the_named_models_and_writes_the_tables_of_a_clone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measure, write = zoo(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert run("evaluate", "--all").exit_code == 2  # not in a clone
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    result = run("evaluate", "--all", "--model", "denoise", "mine.onnx", "--limit", 4, "--keep-baselines")
     assert result.exit_code == 0, result.output
-    assert curves.positional == (Path("a.safetensors"),)
-    assert curves.named == {
+    assert measure.positional == (Path("../shared/data"), Path("benchmarks/results/zoo.json"))
+    assert measure.named.pop("say")
+    assert measure.named == {"models": ["denoise", "mine.onnx"], "limit": 4, "keep_baselines": True}
+    assert write.positional == (Path(), {"models": {}})
+    assert "README.md" in result.stderr
+
+
+def test_evaluate_all_leaves_the_tables_alone_when_the_numbers_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, write = zoo(monkeypatch)
+    assert run("evaluate", "--all", "--data", "sets", "--json", "mine.json").exit_code == 0
+    assert measure.positional == (Path("sets"), Path("mine.json"))
+    assert measure.named["models"] == []
+    assert write.positional == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--all", "denoise"),
+        ("--all", "--sigma", 25),
+        ("--all", "--baselines"),
+        ("denoise", "--data", "photos", "--limit", 4),
+        ("denoise", "--data", "photos", "--model", "prior"),
+        ("--data", "photos"),
+        ("denoise",),
+    ],
+)
+def test_options_of_evaluate_that_do_not_go_together_are_wrong_usage(words: tuple[object, ...]) -> None:
+    assert run("evaluate", *words).exit_code == 2
+
+
+def test_error_curves_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = stand_in(monkeypatch, "restonnx.training.error_curves", "compare")
+    words = ("a.safetensors", "derain", "b.onnx", "--data", "photos", "--json", "a.json", "-o", "a.png", "--limit", 9)
+    result = run("error-curves", *words)
+    assert result.exit_code == 0, result.output
+    assert compare.positional == (["a.safetensors", "derain", "b.onnx"],)
+    assert compare.named == {
         "data": Path("photos"),
+        "output": Path("a.png"),
         "json": Path("a.json"),
-        "plot": Path("a.png"),
         "overrides": [],
+        "limit": 9,
     }
 
 

@@ -128,11 +128,11 @@ def test_super_resolution_runs_from_the_recipe_to_a_larger_image(
     whole = Restorer(path, device="cpu")(image)
     assert whole.shape == (122, 148, 3)
     tiled = on_tiles(path)
-    assert len(tiled._plan(61, 74)[0]) > 1
+    assert len(tiled.plan(61, 74)[0]) > 1
     np.testing.assert_allclose(tiled(image), whole, rtol=0, atol=2e-6)
     assert checkpoints.load(path).recipe.scale == 2
     curves = error_curves(path, data=_larger(photographs, tmp_path))
-    assert [step.t for step in curves] == [0]
+    assert [step.t for step in curves.steps] == [0]
 
 
 def test_dual_cameras_run_from_the_recipe_to_tiles_with_a_reference(

@@ -142,10 +142,10 @@ def test_error_curves_follow_the_steps_of_the_sampler(recipe: Path, tmp_path: Pa
     folder = tmp_path / "images"
     folder.mkdir()
     Image.effect_noise((200, 200), 60).convert("RGB").save(folder / "noise.png")
-    curves = error_curves(path, data=folder)
-    assert [step.t for step in curves] == [49, 32, 15]
-    assert curves[0].modular_mse == pytest.approx(curves[0].cumulative_mse, rel=1e-4)  # both begin at the input
-    assert all(0 < step.cumulative_mse < 1 for step in curves)
+    steps = error_curves(path, data=folder).steps
+    assert [step.t for step in steps] == [49, 32, 15]
+    assert steps[0].modular_mse == pytest.approx(steps[0].cumulative_mse, rel=1e-4)  # both begin at the input
+    assert all(0 < step.cumulative_mse < 1 for step in steps)
 
 
 def test_what_makes_new_images_has_no_error_curves(recipe: Path, tmp_path: Path) -> None:

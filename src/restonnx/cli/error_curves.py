@@ -1,4 +1,4 @@
-"""`restonnx error-curves`: modular and cumulative error of a sampler at every step. Needs torch."""
+"""`restonnx error-curves`: modular and cumulative error of samplers at every step. Needs torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,22 +7,24 @@ import typer
 
 from restonnx.cli.extras import need
 
-CHECKPOINT = typer.Argument(metavar="CHECKPOINT", help="What `restonnx train` wrote.", show_default=False)
+MODELS = typer.Argument(metavar="MODEL", help="Names, .onnx files, or what `restonnx train` wrote.", show_default=False)
 DATA = typer.Option(help="Folder of clean images.", show_default=False)
+OUTPUT = typer.Option("--output", "-o", metavar="FILE", help="Also draw the curves of all here.", show_default=False)
 JSON = typer.Option("--json", metavar="FILE", help="Also write the numbers here.", show_default=False)
-PLOT = typer.Option("--plot", metavar="FILE", help="Also draw the curves here.", show_default=False)
+LIMIT = typer.Option(min=1, metavar="N", help="At most N images of the folder, every k-th.", show_default=False)
 SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 
 
 def error_curves(
-    checkpoint: Annotated[Path, CHECKPOINT],
+    models: Annotated[list[str], MODELS],
     data: Annotated[Path, DATA],
+    output: Annotated[Path | None, OUTPUT] = None,
     json: Annotated[Path | None, JSON] = None,
-    plot: Annotated[Path | None, PLOT] = None,
+    limit: Annotated[int | None, LIMIT] = None,
     settings: Annotated[list[str] | None, SET] = None,
 ) -> None:
-    """Show whether errors add up along the sampler's steps."""
-    need("torch", "safetensors", *(["matplotlib"] if plot else []))
-    from restonnx.training.error_curves import error_curves as run
+    """Show whether errors add up along the samplers' steps; one panel a task."""
+    need("torch", "safetensors", "onnx", *(["matplotlib"] if output else []))
+    from restonnx.training.error_curves import compare
 
-    run(checkpoint, data=data, json=json, plot=plot, overrides=settings or [])
+    compare(models, data=data, output=output, json=json, overrides=settings or [], limit=limit)

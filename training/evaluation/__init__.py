@@ -1,0 +1,1 @@
+"""What a finished model is worth: tests, classical methods beside it, measures, and the tables made of them."""
