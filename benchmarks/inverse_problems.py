@@ -34,7 +34,7 @@ from restonnx.diffusion.blurs import CircularBlur, gaussian_kernel, motion_kerne
 from restonnx.diffusion.operators import Identity, Mask, box_mask, random_mask
 from restonnx.diffusion.resizing import Downsample
 from restonnx.images import read
-from restonnx.training.evaluate import psnr_ssim
+from restonnx.training.evaluation.measures import psnr_ssim
 
 Floats = NDArray[np.float32]
 SIDE = 128

@@ -29,12 +29,12 @@ TILE = 512
 FADE = 128
 """Over which such tiles are blended."""
 LEAST_UNIT = 32
-TASKS = {"blur": "deblur", "inpaint": "inpaint", "superresolve": "superresolve", "denoise": "denoise"}
-TAKES = {
-    "blur": "Takes the blur's kernel and the noise level of the blurred image.",
-    "inpaint": "Takes a mask of the missing pixels and the noise level of the others.",
-    "superresolve": "Takes the noise level of the small image, which was shrunk as MATLAB's imresize does it.",
-    "denoise": "Takes the noise level.",
+TASKS = {"blur": "deblur", "inpaint": "inpaint", "superresolve": "super-resolution", "denoise": "denoise"}
+DOES = {
+    "blur": "Removes a blur whose kernel is given.",
+    "inpaint": "Fills the pixels that a mask marks.",
+    "superresolve": "Enlarges an image {scale} times that was shrunk as MATLAB's imresize does it.",
+    "denoise": "Removes noise of a known level.",
 }
 
 
@@ -44,6 +44,7 @@ def export_dcdp(
     *,
     operator: str = "blur",
     scale: int = 4,
+    border: str = "unknown",
     rounds: int = 10,
     passes: int = 1,
     iterations: int = 30,
@@ -54,6 +55,7 @@ def export_dcdp(
     weight: float | None = None,
     noise: float | None = None,
     start: str | None = None,
+    smooth: float | None = None,
     clip: bool | None = None,
     name: str | None = None,
     title: str | None = None,
@@ -63,6 +65,8 @@ def export_dcdp(
 
     prior:       a checkpoint, a model in the library, an exported file, or the module of one.
     scale:       of superresolve.
+    border:      of blur, what lies beyond the image: "unknown", as a photograph's, or "mirrored", as of
+                 `restonnx.diffusion.blurs.Blur`.
     rounds:      of data consistency and purification.  passes: of the prior in each: more than 1 are DDIM.
     iterations:  at most, of conjugate gradients in each round, for blur and superresolve.
     setting:     "solve", with which the result is that of `restonnx.solve` (of one tile), or "published"; what
@@ -70,12 +74,14 @@ def export_dcdp(
     first_level: of 1000 diffusion steps, how noisy the first round is; it falls in that style, "geometric" to the
                  measurement's noise, others to `last_level`.
     weight, noise, start: of the purified image in the fit; how much of a round's noise is added; "smooth" or "zero".
+    smooth:      of inpaint, the start's share in what fills the holes.
     clip:        bound the prior's estimates; by default in the published setting those of published priors.
     Raises InputError or ModelError in one line, and writes nothing then.
     """
     given = {"operator": operator, "scale": scale, "rounds": rounds, "passes": passes, "iterations": iterations}
+    given["border"] = border
     chosen = {"first_level": first_level, "last_level": last_level, "style": style, "weight": weight}
-    chosen |= {"noise": noise, "start": start}
+    chosen |= {"noise": noise, "start": start, "smooth": smooth}
     parse("dcdp", given | chosen | {"setting": setting, "clip": clip})
     if precision not in ("float16", "float32"):
         raise InputError(f"precision must be float16 or float32, not {precision!r}")
@@ -90,6 +96,7 @@ def export_dcdp(
             denoiser,
             operator,
             scale=scale,
+            border="mirrored" if border == "mirrored" else "unknown",
             rounds=rounds,
             passes=passes,
             iterations=iterations,
@@ -115,12 +122,16 @@ def export_dcdp(
         options["levels"] = [round(level, 5) for level in module.fixed_levels]
     if module.looped:
         options["iterations"] = iterations
+    if operator == "blur":
+        options["border"] = border
+    if operator == "inpaint":
+        options["smooth"] = plan.smooth
     metadata = about.model_copy(
         update={
             "name": name or f"{about.name}-{operator}"[:64].strip("-"),
-            "title": title or f"{TASKS[operator].capitalize()} ({about.title})",
+            "title": title or f"{TASKS[operator].capitalize().replace('-', ' ')} ({about.title})",
             "task": TASKS[operator],
-            "description": f"DCDP (arXiv 2403.06054) with the prior {about.name}. {TAKES[operator]}",
+            "description": f"{DOES[operator].format(scale=scale)} DCDP (arXiv 2403.06054) with the prior {about.name}.",
             "sampler": SamplerSpec(family="dcdp", steps=rounds, draws=module.draws, kappa=None, options=options),
             "range": module.range,
             "scale": module.scale,

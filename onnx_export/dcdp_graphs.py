@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from restonnx.diffusion import purify, traceable
 from restonnx.diffusion.data_consistency import (
+    FILLING,
     Conjugate,
     conjugate_gradient,
     first_conjugate,
+    first_filling,
     first_smooth,
     next_conjugate,
     proximal,
@@ -43,6 +45,9 @@ Prior = DenoisingPrior | AdmDenoiser | ConsistencyDenoiser
 Array = Any
 """A tensor, or an array of the graph."""
 OPERATORS = ("blur", "inpaint", "superresolve", "denoise")
+UNTOLD: dict[str, str | int] = {"blur": "estimate", "inpaint": 0, "superresolve": 0, "denoise": "estimate"}
+"""The noise level of who gives none. A blurred image shows its noise well; in a small sharp one detail passes for it,
+and around a hole what is known is best kept as it is."""
 SPREAD = 2.0
 """From black to white, as [-1, 1] is the range of images here."""
 LEAST_NOISE = LEAST_SHARE * SPREAD
@@ -68,6 +73,8 @@ class Setting:
     """How much of a round's noise is added. None: as `solve` has it, a third where one pass removes it, else all."""
     start: Literal["smooth", "zero"] = "smooth"
     """A fit without any prior, or the middle of the range."""
+    smooth: float = 0.0
+    """Of inpainting: the share of the start in what fills the holes. It and the prior err differently."""
 
     def sigma(self) -> float:
         """Of the first round."""
@@ -90,8 +97,10 @@ class Dcdp(nn.Module):
     """image (N, C, h, w) as it was measured, noise (N, K, C, H, W), K = `rounds`, what the operator takes, noise_level
     (N, 1, 1, 1), the standard deviation of the measurement's noise -> (N, C, H, W), all in [-1, 1].
 
-    operator:   blur, by kernel (N, 1, kh, kw) of odd sides; inpaint, mask (N, 1, H, W) being 1 where the image is
-                known; superresolve, H = `scale` h, the image being shrunk as MATLAB's imresize does it; denoise.
+    operator:   blur, by kernel (N, 1, kh, kw) of odd sides, which is what a point becomes; inpaint, mask (N, 1, H, W)
+                being 1 where the image is known; superresolve, H = `scale` h, the image being shrunk as MATLAB's
+                imresize does it; denoise.
+    border:     of a blur: what lies beyond the image. unknown: it is restored too, and cut off; or mirrored.
     passes:     of the prior in each round: 1 is Tweedie's formula, or what a consistency model is for; more are DDIM.
     iterations: at most, of conjugate gradients in each round, where the operator has no closed form.
     clip:       bound the prior's estimates to [-1, 1].
@@ -108,6 +117,7 @@ class Dcdp(nn.Module):
         operator: str,
         *,
         scale: int = 4,
+        border: Literal["unknown", "mirrored"] = "unknown",
         rounds: int = 10,
         passes: int = 1,
         iterations: int = 30,
@@ -119,6 +129,7 @@ class Dcdp(nn.Module):
             raise ValueError(f"operator is {operator!r}; it must be one of {', '.join(OPERATORS)}")
         self.prior, self.operator, self.iterations = prior, operator, iterations
         self.scale = scale if operator == "superresolve" else 1
+        self.is_framed = operator == "blur" and border == "unknown"
         self.steps = self.draws = rounds
         self.setting, self.fixed_levels = setting, setting.levels(rounds)
         self.noise_share = setting.noise if setting.noise is not None else NOISE if passes == 1 else 1.0
@@ -137,12 +148,13 @@ class Dcdp(nn.Module):
             image,
             Port("noise", "noise", ("N", rounds, self.channels, "H" + size, "W" + size)),
             *self.given,
-            Port("noise_level", "noise_level", ("N", 1, 1, 1)),
+            Port("noise_level", "noise_level", ("N", 1, 1, 1), UNTOLD[operator]),
         )
 
     def forward(self, image: Tensor, noise: Tensor, *others: Tensor) -> Tensor:
         *given, noise_level = others
         image, physics = self.known(image, *given), self.physics(image, *given)
+        noise = self.framed(noise, *given)
         levels = self.levels(noise_level)
 
         def purified(x: Tensor, drawn: Tensor, level: Tensor) -> Tensor:
@@ -162,7 +174,8 @@ class Dcdp(nn.Module):
             levels,
             noise.unbind(1),
         )
-        return torch.where(noise_level > 0, ends.purified, ends.consistent)
+        restored = torch.where(noise_level > 0, ends.purified, ends.consistent)
+        return self.unframed(self.smoothed(restored, start, physics), *given)
 
     @property
     def looped(self) -> bool:
@@ -178,10 +191,30 @@ class Dcdp(nn.Module):
 
     def physics(self, image: Array, *given: Array) -> Any:
         if self.operator == "blur":
-            return traceable.blur(given[0])
+            # A point becomes the kernel where that is turned by half a turn before each pixel is a sum over it.
+            blur = traceable.blur(given[0].flip(-2, -1))
+            return traceable.Framed(blur, *self.frame(given[0])) if self.is_framed else blur
         if self.operator == "superresolve":
             return traceable.downsample(self.scale, image.shape[-2], image.shape[-1], image)
         return Mask(given[0]) if given else Identity()
+
+    def frame(self, kernel: Array) -> tuple[Any, Any]:
+        """How far the restored image goes beyond the measured one on each side, down and across: at least as far as
+        what lies there has blurred into it."""
+        high, wide = ((side // 2 + self.multiple - 1) // self.multiple * self.multiple for side in kernel.shape[-2:])
+        return high, wide
+
+    def framed(self, noise: Array, *given: Array) -> Array:
+        return traceable.with_frame(noise, *self.frame(given[0])) if self.is_framed else noise
+
+    def unframed(self, restored: Array, *given: Array) -> Array:
+        return traceable.without_frame(restored, *self.frame(given[0])) if self.is_framed else restored
+
+    def smoothed(self, restored: Array, start: Array, physics: Any) -> Array:
+        """With the start's share in the holes."""
+        if not (self.setting.smooth and isinstance(physics, Mask)):
+            return restored
+        return restored + self.setting.smooth * (1 - physics.mask) * (start - restored)
 
     def levels(self, noise_level: Array) -> list[Array]:
         """Of the noise in each round, (N, 1, 1, 1) each."""
@@ -233,6 +266,7 @@ def _graph(owner: Dcdp, unit: int) -> onnx.ModelProto:
     recorder = Recorder(Builder())
     image, noise, *given, noise_level = (recorder.value(port.name, len(port.shape)) for port in owner.ports)
     image, physics = owner.known(image, *given), owner.physics(image, *given)
+    noise = owner.framed(noise, *given)
     levels = image.__array_namespace__().stack(owner.levels(noise_level), 0)
     table = recorder.constant(owner.table(), "float")
 
@@ -240,7 +274,7 @@ def _graph(owner: Dcdp, unit: int) -> onnx.ModelProto:
         values = dict(zip((port.name for port in owner.prior.ports), (x.name, sigma.name), strict=True))
         return recorder.value(recorder.at.call(traced, values)[0], 4)
 
-    def iterated(operator: Any, rho: Any, state: Conjugate) -> Noted:
+    def iterated(operator: Any, rho: Any, state: Conjugate, iterations: int = owner.iterations) -> Noted:
         """Conjugate gradients to their end."""
         enough = TOLERANCE**2 * state[-1]
 
@@ -249,7 +283,7 @@ def _graph(owner: Dcdp, unit: int) -> onnx.ModelProto:
             return *following, (following[-1] > enough).any()
 
         # Whether there is anything to do is not asked: a sample without any residual is left alone by the iteration.
-        return recorder.loop(owner.iterations, state, iterate, going=recorder.constant(True, "bool"))[0]
+        return recorder.loop(iterations, state, iterate, going=recorder.constant(True, "bool"))[0]
 
     def one_round(number: Noted, v: Noted, _: Noted) -> tuple[Noted, Noted]:
         before = levels.index_select(0, (number - 1).maximum(0))
@@ -272,11 +306,17 @@ def _graph(owner: Dcdp, unit: int) -> onnx.ModelProto:
         (purified,) = recorder.loop(1 + (owner.passes - 1) * several, (noisy,), one_pass)
         return purified, consistent
 
-    if owner.setting.start == "smooth":
+    if owner.setting.start == "smooth" and isinstance(physics, Mask):
+        start = physics.mask * image
+        for order, iterations in FILLING:
+            normal, state = first_filling(start, physics.mask, order)
+            start = start + (1 - physics.mask) * iterated(normal, 0.0, state, iterations)
+    elif owner.setting.start == "smooth":
         normal, state = first_smooth(physics, image)
         start = iterated(normal, 0.0, state)
     else:
         start = 0 * noise.index_select(1, recorder.constant(0, "int"))
     purified, consistent = recorder.loop(owner.draws, (start, start), one_round)
-    restored = (noise_level > 0).where(purified, consistent)
+    restored = owner.smoothed((noise_level > 0).where(purified, consistent), start, physics)
+    restored = owner.unframed(restored, *given)
     return recorder.at.model(owner.ports, restored.name, owner.channels)

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from restonnx.diffusion import rddm_paths
+from restonnx.diffusion.consistency import even_shares
 from restonnx.errors import InputError
 from restonnx.model import Metadata, SamplerSpec, TileSpec, read
+from restonnx.onnx_export.consistency_graphs import ConsistencyChain
 from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.halo import receptive_radius, sufficient_halo
 from restonnx.onnx_export.precision import round_to_half
@@ -25,10 +27,11 @@ from restonnx.training.sections import DenoiserSampling, RddmSection, ResShiftSe
 
 UNIT = 64
 """Sides at which graphs are compared are whole multiples of it, and every shipped network divides it."""
-PREFERRED_TILE = 1280
-"""Side of a tile of the result."""
+PREFERRED_TILE = 1536
+"""Side of a square with the area of a tile of the result: about 1 GB of memory, and a photograph of 24 megapixels is
+computed 1.14 times at a halo of 64."""
 MOST_STEPS = 100
-"""Of RDDM: each is a copy of the network's head in the graph."""
+"""Of RDDM and consistency models: each is a copy of the network, or its head, in the graph."""
 LEAST_TILE = 4
 """Side of a tile of the image, in halos."""
 BLENDED_TILE, FADE = 512, 128
@@ -57,7 +60,7 @@ def export_checkpoint(
 ) -> Export:
     """Write checkpoint (.safetensors or .onnx) as an unrolled .onnx file.
 
-    steps: cut the chain after so many steps, for a faster model; of RDDM, the number of steps.
+    steps: cut the chain after so many steps, for a faster model; of RDDM and consistency models, their number.
     order: of RDDM, how residual and noise are removed: together, residual_first, noise_first. The recipe's by default.
     name: the model's name; the recipe's by default.
     precision: how weights are stored, "float16" or "float32"; the arithmetic is float32 either way.
@@ -77,7 +80,8 @@ def export_checkpoint(
     recipe = {RECIPE_KEY: saved.recipe.model_dump_json(by_alias=True)}
     out = Path(out)
     unit = UNIT // module.scale
-    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=recipe)
+    trace = (lambda: module.to_onnx(unit)) if isinstance(module, ConsistencyChain) else None
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=recipe, trace=trace)
     return Export(out, metadata, errors)
 
 
@@ -99,19 +103,19 @@ def unrolled(saved: Checkpoint, steps: int | None = None) -> Graph:
             order=sampler.order,
         ).eval()
     assert isinstance(network, Denoiser)
-    return DenoisingPrior(network, sampler.preconditioning()).eval()
+    prior = DenoisingPrior(network, sampler.preconditioning())
+    return (ConsistencyChain(prior, even_shares(steps)) if steps and steps > 1 else prior).eval()
 
 
 def _sampled(saved: Checkpoint, steps: int | None, order: str | None) -> Checkpoint:
     """RDDM's checkpoint with the steps and the order that were asked for; of others, what was asked for is checked."""
     sampler = saved.recipe.sampler
     if not isinstance(sampler, RddmSection):
+        most = MOST_STEPS if sampler.family == "consistency" else sampler.steps
         if order is not None:
             raise InputError(f"order is of RDDM's samplers; this one is of {sampler.family}: leave it out")
-        if steps is not None and not 1 <= steps <= sampler.steps:
-            raise InputError(
-                f"the chain has {sampler.steps} steps, so steps must lie in 1..{sampler.steps}, not {steps}"
-            )
+        if steps is not None and not 1 <= steps <= most:
+            raise InputError(f"the chain has {most} steps, so steps must lie in 1..{most}, not {steps}")
         return saved
     if order not in (None, *rddm_paths.ORDERS):
         raise InputError(f"order must be one of {', '.join(rddm_paths.ORDERS)}, not {order!r}")
@@ -132,7 +136,8 @@ def describe(saved: Checkpoint, module: Graph, *, name: str | None, measured: di
         name=name or recipe.name,
         title=about.title,
         version=about.version,
-        task=about.task,
+        # A chain takes noise: it denoises, but is no prior that a solver could ask over and over.
+        task="denoise" if isinstance(module, ConsistencyChain) else about.task,
         description=about.description,
         sampler=SamplerSpec(
             family=recipe.sampler.family,

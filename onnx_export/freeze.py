@@ -40,14 +40,16 @@ class Port:
 
     shape: a number where it is fixed, else a letter, also times or over a number ("H*4", "W/8"): "N", "H" and "W", or
     another one for an odd length of its own.
+    default: of a noise level, as in the metadata.
     """
 
     name: str
     role: str
     shape: tuple[int | str, ...]
+    default: str | int | None = None
 
     def spec(self) -> InputSpec:
-        return InputSpec.model_validate({"name": self.name, "role": self.role})
+        return InputSpec.model_validate({"name": self.name, "role": self.role, "default": self.default})
 
     def example(self, n: int, height: int, width: int, generator: torch.Generator, own: int = 5) -> Tensor:
         """A likely input at that size; lengths of its own are `own`."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor
 
-from restonnx.diffusion import rddm_schedules
+from restonnx.diffusion import consistency, rddm_schedules
 from restonnx.diffusion.consistency import PUBLISHED_TIME_SCALE, Preconditioning
 from restonnx.diffusion.rddm import Reading as RddmReading
 from restonnx.diffusion.rddm_schedules import ResidualSchedule, Shape
@@ -163,6 +164,11 @@ class AdmOptions(_Options):
 class ConsistencyOptions(_Options):
     """Of a consistency model (Song et al. 2023, arXiv 2303.01469) or its EDM teacher as a denoiser."""
 
+    steps: int = Field(1, ge=1, le=100)
+    """More than one noise the estimate again in between, evenly in sigma^(1/7); of a consistency model alone."""
+    indices: tuple[int, ...] | None = None
+    """In place of even steps those of the published samplers, such as 0,22,39: rising from 0 into a grid of noise
+    levels whose end is the last."""
     label: int | None = Field(None, ge=0)
     image_size: int = Field(256, ge=8)
     sigma_data: float = Field(0.5, gt=0)
@@ -171,6 +177,29 @@ class ConsistencyOptions(_Options):
     boundary: bool = True
     """The consistency form; false for an EDM teacher."""
     time_scale: float = Field(PUBLISHED_TIME_SCALE, gt=0)
+
+    @field_validator("indices", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """0,22,39 as text."""
+        return value.split(",") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _steps_agree(self) -> Self:
+        given = self.indices
+        if given is None:
+            return self
+        if len(given) < 2 or given[0] != 0 or any(after <= before for before, after in pairwise(given)):
+            raise ValueError(f"indices must be two or more that rise from 0, such as 0,22,39, not {list(given)}")
+        if self.steps not in (1, len(given) - 1):
+            raise ValueError(f"{len(given)} indices are of {len(given) - 1} steps, not {self.steps}: leave steps out")
+        return self
+
+    def shares(self) -> tuple[float, ...]:
+        """Of `diffusion.consistency.falling`, one for each step."""
+        if self.indices is None:
+            return consistency.even_shares(self.steps)
+        return tuple(index / self.indices[-1] for index in self.indices[:-1])
 
     def preconditioning(self) -> Preconditioning:
         return Preconditioning(
@@ -183,6 +212,7 @@ class DcdpOptions(_Options):
 
     operator: Literal["blur", "inpaint", "superresolve", "denoise"] = "blur"
     scale: int = Field(4, ge=2, le=16)
+    border: Literal["unknown", "mirrored"] = "unknown"
     rounds: int = Field(10, ge=1, le=1000)
     passes: int = Field(1, ge=1, le=100)
     iterations: int = Field(30, ge=1, le=1000)
@@ -194,6 +224,7 @@ class DcdpOptions(_Options):
     weight: float | None = Field(None, gt=0)
     noise: float | None = Field(None, ge=0, le=1)
     start: Literal["smooth", "zero"] | None = None
+    smooth: float | None = Field(None, ge=0, lt=1)
     clip: bool | None = None
 
 

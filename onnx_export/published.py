@@ -15,6 +15,7 @@ from torch import nn
 
 from restonnx.errors import InputError
 from restonnx.model import Metadata, SamplerSpec, TileSpec
+from restonnx.onnx_export.consistency_graphs import ConsistencyChain
 from restonnx.onnx_export.export import Export
 from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.official import NETWORKS, State, load, read_published, recognise
@@ -33,7 +34,7 @@ from restonnx.onnx_export.rddm_graphs import Rddm, RddmConverted, standardised
 from restonnx.tiles import smallest_tile
 from restonnx.training.networks.official import rddm_unet
 
-Graph = LatentResShift | Rddm | RddmConverted | AdmDenoiser | ConsistencyDenoiser
+Graph = LatentResShift | Rddm | RddmConverted | AdmDenoiser | ConsistencyDenoiser | ConsistencyChain
 SIZES = ((1, 1, 1), (2, 1, 2))
 """N, and H and W in units, at which graphs are compared: these networks are heavy."""
 LEAST_UNIT = 32
@@ -94,7 +95,16 @@ def export_published(
     )
     multiple = metadata.tile.multiple
     unit = multiple * -(-LEAST_UNIT // multiple)
-    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, sizes=SIZES)
+    errors = freeze(
+        module,
+        module.ports,
+        metadata,
+        out,
+        unit=unit,
+        precision=precision,
+        trace=(lambda: module.to_onnx(unit)) if isinstance(module, ConsistencyChain) else None,
+        sizes=SIZES,
+    )
     return Export(Path(out), metadata, errors)
 
 
@@ -114,7 +124,9 @@ def graph_of(
                 return AdmDenoiser(unet, options.alphas_cumprod(), steps=options.steps, label=label).eval()
             case ConsistencyOptions():
                 unet = recognise(state, kind, network)
-                return ConsistencyDenoiser(unet, options.preconditioning(), label=_label(unet, options.label)).eval()
+                one = ConsistencyDenoiser(unet, options.preconditioning(), label=_label(unet, options.label))
+                shares = options.shares()
+                return (one if len(shares) == 1 else ConsistencyChain(one, shares)).eval()
             case _:
                 raise InputError(f"{kind} is no published network")
     except ValueError as error:
@@ -245,6 +257,8 @@ def _label(network: Any, label: int | None) -> int | None:
 def _task(module: Graph, scale: int) -> str:
     if isinstance(module, AdmDenoiser | ConsistencyDenoiser):
         return "prior"
+    if isinstance(module, ConsistencyChain):  # which takes noise: a denoiser, but no prior to be asked over and over
+        return "denoise"
     if isinstance(module, RddmConverted) or getattr(module, "generate", False):
         return "generate"
     if scale > 1:

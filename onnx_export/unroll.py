@@ -11,6 +11,7 @@ from restonnx.diffusion.rddm import Reading as RddmReading
 from restonnx.diffusion.rddm_schedules import ResidualSchedule
 from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule
+from restonnx.onnx_export.consistency_graphs import ConsistencyChain
 from restonnx.onnx_export.freeze import Port
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
@@ -124,7 +125,7 @@ class DenoisingPrior(nn.Module):
         return self.preconditioning.denoise(self.network, image, sigma)
 
 
-Graph = Unrolled | ResidualChain | DenoisingPrior
+Graph = Unrolled | ResidualChain | DenoisingPrior | ConsistencyChain
 
 
 def other_feeds(
@@ -132,12 +133,15 @@ def other_feeds(
 ) -> tuple[Tensor, ...]:
     """What the graph takes besides the image, where it is not given: noise of zeros, the image itself for a reference,
     a noise level of 1, whose logarithm is 0."""
+    level = torch.ones(len(image), 1, 1, 1, dtype=image.dtype)
     if isinstance(graph, DenoisingPrior):
-        return (torch.ones(len(image), 1, 1, 1, dtype=image.dtype),)
+        return (level,)
     large = image.repeat_interleave(graph.scale, dim=-2).repeat_interleave(graph.scale, dim=-1)
     feeds: list[Tensor] = []
     if graph.draws:
         feeds.append(large.new_zeros(len(large), graph.draws, *large.shape[1:]) if noise is None else noise)
+    if isinstance(graph, ConsistencyChain):
+        return (*feeds, level)
     if graph.network.reference:
         feeds.append(large if reference is None else reference)
     return tuple(feeds)

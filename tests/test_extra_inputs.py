@@ -14,6 +14,7 @@ from tiny_model import EXTRA, tiny_model
 
 from restonnx import extra_inputs, noise_level, restore
 from restonnx.errors import InputError
+from restonnx.model import InputSpec
 from restonnx.restore import Restorer
 
 LARGE = 100_000
@@ -274,3 +275,33 @@ def test_the_function_hands_the_arguments_on(folder: Path) -> None:
     arguments: dict[str, Any] = {"noise_level": 0.1, "mask": np.eye(20, dtype=bool), "kernel": np.ones((3, 3))}
     arguments["reference"] = image
     assert np.array_equal(restore(image, model.model, device="cpu", **arguments), model(image, **arguments))
+
+
+# What may be left out
+
+
+def test_a_noise_level_with_a_default_may_be_left_out_but_not_what_has_none(folder: Path) -> None:
+    image = image_of((40, 40, 3)) + np.random.default_rng(1).normal(0, 0.1, (40, 40, 3)).astype(np.float32)
+    specs = [{"name": role, "role": role} for role in ("image", "x_mask", "x_noise_level")]
+    for spec in specs:
+        spec["role"] = spec["role"].removeprefix("x_")
+    inputs = [*specs[:2], specs[2] | {"default": "estimate"}]
+    path = tiny_model(
+        folder,
+        name="told-by-default",
+        extra=("mask", "noise_level"),
+        blur=False,
+        draws=0,
+        metadata={"inputs": inputs},
+    )
+    run, whole = Restorer(path, device="cpu"), np.zeros((40, 40), bool)
+    estimated = run(image, mask=whole, noise_level="estimate")
+    np.testing.assert_array_equal(run(image, mask=whole), estimated)
+    assert np.abs(run(image, mask=whole, noise_level=0) - estimated).min() > 0.05
+    with pytest.raises(InputError, match="needs mask"):
+        run(image)
+
+
+def test_only_a_noise_level_has_a_default() -> None:
+    with pytest.raises(ValueError, match="belongs to the role noise_level, not to mask"):
+        InputSpec(name="mask", role="mask", default=0)

@@ -48,6 +48,7 @@ class ExtraInputs:
         Raises InputError where they are not what the model takes, or do not fit the image.
         """
         check_given(meta, given)
+        given = {spec.role: spec.default for spec in meta.inputs} | {k: v for k, v in given.items() if v is not None}
         self._batch = arrays.batch_size(layout.channels, meta.channels)
         make: dict[str, Callable[[Any], Source]] = {
             "noise_level": lambda level: _noise_level(level, image, layout, scaling),
@@ -70,7 +71,8 @@ class ExtraInputs:
 def check_given(meta: Metadata, given: Mapping[str, Any]) -> None:
     """Raise InputError where the model needs something that was not given, or was given what it does not take."""
     taken = [role for role in MEANINGS if any(spec.role == role for spec in meta.inputs)]
-    if missing := [role for role in taken if given[role] is None]:
+    needed = [spec.role for spec in meta.inputs if spec.default is None]
+    if missing := [role for role in taken if role in needed and given[role] is None]:
         raise InputError(f"{meta.name} needs {' and '.join(f'{role} ({MEANINGS[role]})' for role in missing)}")
     if foreign := [role for role in given if given[role] is not None and role not in taken]:
         takes = f"{' and '.join(taken)} beside the image" if taken else "the image alone"
@@ -149,7 +151,10 @@ def _reference(reference: Any, layout: arrays.Layout, meta: Metadata) -> Source:
         its = arrays.layout(reference, axes, color=layout.color)
         if not _alike(its, layout, scale):
             wanted = "the same size" if scale == 1 else f"{layout.height * scale} by {layout.width * scale} pixels"
-            raise InputError(f"its shape {its.shape} does not fit the image's {layout.shape}; pass one of {wanted}")
+            raise InputError(
+                f"its shape {its.shape} does not fit the image's {layout.shape}; pass one of {wanted}, such as "
+                "restonnx.registration.aligned makes of another camera's"
+            )
         scaling = arrays.value_range(reference, its, meta.domain).onto(*meta.range)
     except InputError as error:
         raise InputError(f"reference: {error}") from None

@@ -51,6 +51,14 @@ class InputSpec(_Part):
 
     name: Text
     role: Role
+    default: Literal[0, "estimate"] | None = None
+    """Of a noise level that the caller may leave out: taken to be none, or found from the image."""
+
+    @model_validator(mode="after")
+    def _belongs_to_a_noise_level(self) -> Self:
+        if self.default is not None and self.role != "noise_level":
+            raise ValueError(f"a default belongs to the role noise_level, not to {self.role}")
+        return self
 
 
 class TileSpec(_Part):

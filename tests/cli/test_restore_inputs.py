@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +109,27 @@ def test_a_kernel_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: P
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match=r"kernel.npy is no array of numbers"):
         extra_files.read(None, path, None)
+
+
+def test_a_reference_of_another_size_is_registered_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray
+) -> None:
+    from restonnx import registration
+
+    asked: list[Any] = []
+
+    def found(image: Any, reference: Any, *, scale: int, cancel: Any) -> Any:
+        asked.append((image.shape, reference.shape, scale))
+        return np.zeros_like(image), registration.Registration(np.eye(3), 30, 0.25)
+
+    monkeypatch.setattr(registration, "aligned", found)
+    image, other = saved(tmp_path / "a.png", pixels), saved(tmp_path / "b.png", pixels[:30, :30])
+    options = ("--model", model(tmp_path, "reference"), "--reference")
+    result = restore(image, "-o", tmp_path / "x.png", *options, other)
+    assert result.exit_code == 0, result.stderr
+    assert "the reference was registered: 30 places agree, off by 0.25 pixels" in result.stderr
+    assert restore(image, "-o", tmp_path / "y.png", *options, image).exit_code == 0
+    assert asked == [(pixels.shape, pixels[:30, :30].shape, 1)]
+    assert restore(image, "-o", tmp_path / "z.png", *options, image, "--register").exit_code == 0
+    assert len(asked) == 2
+    assert restore(image, "-o", tmp_path / "z.png", "--model", options[1], "--register").exit_code == 2

@@ -20,7 +20,7 @@ from restonnx import noise as noises
 from restonnx import solve
 from restonnx.diffusion import purify
 from restonnx.diffusion.blurs import Blur, gaussian_kernel
-from restonnx.diffusion.data_consistency import conjugate_gradient, proximal, rho_from
+from restonnx.diffusion.data_consistency import conjugate_gradient, filled, proximal, rho_from
 from restonnx.diffusion.dcdp import dcdp
 from restonnx.diffusion.operators import Identity, Mask
 from restonnx.diffusion.purify import linear_abar
@@ -36,13 +36,15 @@ from restonnx.restore import Restorer
 
 OPERATORS = ("blur", "inpaint", "superresolve", "denoise")
 SIDE = 16
+LOPSIDED = gaussian_kernel(5, 1.0) * np.linspace(0.2, 1.8, 25, dtype=np.float32).reshape(5, 5)
+LOPSIDED /= LOPSIDED.sum()
 
 
 def feeds(module: Dcdp, noise_level: float, samples: int = 1) -> tuple[Tensor, ...]:
     """Inputs of a module, of images of SIDE pixels (measured ones are smaller in super-resolution)."""
     small = SIDE // module.scale
     image, noise = drawn(samples, 3, small, small).tanh(), drawn(samples, module.draws, 3, SIDE, SIDE, seed=1)
-    kernel = torch.from_numpy(gaussian_kernel(5, 1.0)).expand(samples, 1, 5, 5)
+    kernel = torch.from_numpy(LOPSIDED).expand(samples, 1, 5, 5)
     mask = (drawn(samples, 1, SIDE, SIDE, seed=2) > 0).float()
     given = {"blur": (kernel,), "inpaint": (mask,)}.get(module.operator, ())
     return (image, noise, *given, torch.full((samples, 1, 1, 1), noise_level))
@@ -54,11 +56,13 @@ def feeds(module: Dcdp, noise_level: float, samples: int = 1) -> tuple[Tensor, .
 def test_the_published_setting_is_dcdp_with_the_operators_of_diffusion(
     operator: str, passes: int, noise_level: float
 ) -> None:
-    module = Dcdp(prior(), operator, scale=2, rounds=3, passes=passes, iterations=4, setting=PUBLISHED)
+    module = Dcdp(
+        prior(), operator, scale=2, border="mirrored", rounds=3, passes=passes, iterations=4, setting=PUBLISHED
+    )
     image, noise, *given, level = feeds(module, noise_level, samples=2)
     sigma_y = max(noise_level, LEAST_NOISE)
     physics: Any = {
-        "blur": lambda: Blur(given[0]),
+        "blur": lambda: Blur(given[0].flip(-2, -1)),
         "inpaint": lambda: Mask(given[0]),
         "superresolve": lambda: Downsample(2),
         "denoise": Identity,
@@ -107,12 +111,12 @@ def test_the_graph_gives_what_solve_gives(
     height, width, seed = 24, 32, 5
     traced = onnx.load(written_prior)
     monkeypatch.setattr(dcdp_graphs, "to_onnx", lambda *_, **__: traced)
-    module = Dcdp(WRITTEN, operator, passes=passes)
+    module = Dcdp(WRITTEN, operator, border="mirrored", passes=passes)
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width] / 16
     image = np.stack([0.5 + 0.4 * np.sin(3 * x + y), 0.5 + 0.4 * np.cos(5 * y), x / 2], -1).astype(np.float32)
-    kernel, mask = gaussian_kernel(7, 1.5), (rng.random((height, width)) > 0.4).astype(np.float32)
-    physics = {"blur": Blur(kernel), "inpaint": Mask(mask), "denoise": Identity()}[operator]
+    kernel, mask = LOPSIDED, (rng.random((height, width)) > 0.4).astype(np.float32)
+    physics = {"blur": Blur(kernel[::-1, ::-1]), "inpaint": Mask(mask), "denoise": Identity()}[operator]
     measured = physics.forward(image.transpose(2, 0, 1)[None])
     measured = (measured + noise_level * rng.standard_normal(measured.shape)).astype(np.float32)
     measured = measured * mask if operator == "inpaint" else measured
@@ -142,6 +146,21 @@ def test_the_graph_gives_what_solve_gives(
     np.testing.assert_allclose(restored[0].transpose(1, 2, 0) / 2 + 0.5, expected, rtol=0, atol=1e-4)
 
 
+def test_a_blur_is_what_a_point_becomes_whatever_lies_beyond_the_border() -> None:
+    module = Dcdp(prior(), "blur", rounds=1)
+    image, _, kernel, _ = feeds(module, 0.0)
+    physics = module.physics(image, kernel)
+    high, wide = module.frame(kernel)
+    assert (high, wide) == (module.multiple, module.multiple)
+    point = torch.zeros(1, 3, SIDE + 2 * high, SIDE + 2 * wide)
+    point[..., high + 6, wide + 9] = 1
+    expected = torch.zeros(1, 3, SIDE, SIDE)
+    expected[..., 4:9, 7:12] = kernel
+    torch.testing.assert_close(physics.forward(point), expected)
+    seen, back = drawn(1, 3, SIDE, SIDE, seed=3), drawn(*point.shape, seed=4)
+    torch.testing.assert_close((physics.forward(back) * seen).sum(), (back * physics.adjoint(seen)).sum())
+
+
 def test_each_sample_has_the_schedule_of_its_own_noise() -> None:
     module = Dcdp(prior(), "denoise", rounds=3, passes=3)
     image, noise, _ = feeds(module, 0.0, samples=2)
@@ -154,6 +173,19 @@ def test_without_noise_the_result_agrees_with_the_measurement() -> None:
     module = Dcdp(prior(), "inpaint", rounds=2)
     image, noise, mask, level = feeds(module, 0.0)
     np.testing.assert_allclose(module(image, noise, mask, level) * mask, image * mask, atol=1e-4)
+
+
+def test_holes_may_keep_a_share_of_the_smooth_filling() -> None:
+    plain, shared = (Dcdp(prior(), "inpaint", rounds=2, setting=Setting(smooth=share)) for share in (0.0, 0.4))
+    image, noise, mask, level = feeds(plain, 0.0)
+    known = image * mask
+    expected = plain(image, noise, mask, level) * (1 - 0.4 * (1 - mask)) + 0.4 * (1 - mask) * filled(known, mask)
+    torch.testing.assert_close(shared(image, noise, mask, level), expected, rtol=0, atol=1e-5)
+
+
+def test_who_says_nothing_of_the_noise_gets_what_suits_the_operator() -> None:
+    defaults = {operator: Dcdp(prior(), operator, scale=2).ports[-1].spec().default for operator in OPERATORS}
+    assert defaults == {"blur": "estimate", "inpaint": 0, "superresolve": 0, "denoise": "estimate"}
 
 
 def test_missing_pixels_may_hold_anything() -> None:
@@ -254,7 +286,7 @@ def test_a_tile_is_as_large_in_the_result_for_every_scale(monkeypatch: pytest.Mo
     assert fourfold.tile.preferred * 4 == plain.tile.preferred
     assert fourfold.tile.halo * 4 == plain.tile.halo
     assert fourfold.name == "prior-superresolve"
-    assert fourfold.task == "superresolve"
+    assert fourfold.task == "super-resolution"
 
 
 def test_the_published_setting_can_be_chosen_and_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

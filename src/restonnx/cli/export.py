@@ -33,7 +33,8 @@ SCALE = typer.Option(min=2, max=16, help="Of superresolve, or of a published net
 NAME = typer.Option(help="The model's name in the library.", show_default="the recipe's or the file's")
 TITLE = typer.Option(help="The model's title, with --as.", show_default="its name")
 LICENCE = typer.Option("--licence", help="The licence of FILE's weights as published.", show_default="unknown")
-PRECISION = typer.Option(help="How weights are stored: float16 or float32.")
+PRECISION = typer.Option(help="How weights are stored: float16 or float32; or int8, what CHECKPOINT computes in.")
+CALIBRATE = typer.Option(metavar="FOLDER", help="Of int8: clean photographs that show the ranges.", show_default=False)
 OVERWRITE = typer.Option("--overwrite", help="Replace FILE.onnx if it exists.")
 
 
@@ -52,6 +53,7 @@ def export(
     title: Annotated[str | None, TITLE] = None,
     licence: Annotated[str | None, LICENCE] = None,
     precision: Annotated[str, PRECISION] = "float16",
+    calibrate: Annotated[Path | None, CALIBRATE] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """Freeze a checkpoint into one .onnx file that restonnx runs without torch.
@@ -61,6 +63,8 @@ def export(
     restonnx export --from resshift.pth --as resshift --autoencoder vq.pth -o published.onnx
 
     restonnx export prior --as dcdp --operator blur -o deblur.onnx
+
+    restonnx export denoise --precision int8 --calibrate photographs -o denoise-int8.onnx
     """
     _check_together(
         checkpoint,
@@ -72,6 +76,8 @@ def export(
     )
     if kind is not None and order is not None:
         raise InputError("--order is of a trained CHECKPOINT; with --as rddm it is --set order=residual_first")
+    if (precision == "int8") != (calibrate is not None) or (precision == "int8" and kind is not None):
+        raise InputError("--precision int8 and --calibrate FOLDER go together, and with a CHECKPOINT or a model alone")
     if output.suffix.lower() != ".onnx":
         raise InputError(f"{output}: a model's file name ends in .onnx")
     if output.exists() and not overwrite:
@@ -92,11 +98,19 @@ def export(
 
         chosen += [f"operator={operator}", *([f"rounds={steps}"] if steps else [])]
         done = export_dcdp(str(checkpoint), output, title=title, **parse("dcdp", chosen)[0].model_dump(), **common)
+    elif calibrate is not None:
+        from restonnx.onnx_export.int8 import export_int8
+        from restonnx.restore import load_model
+
+        source = Path(str(checkpoint))
+        source = source if source.suffix else load_model(source.name).path
+        done = export_int8(source, output, calibrate=calibrate, steps=steps, order=order, name=name)
     else:
         from restonnx.onnx_export.export import export_checkpoint
 
         done = export_checkpoint(Path(str(checkpoint)), output, steps=steps, order=order, **common)
-    typer.echo(f"largest difference from torch: {max(done.errors):.1e}")
+    whole = "torch" if calibrate is None else "the float graph"
+    typer.echo(f"largest difference from {whole}: {max(done.errors):.1e}")
     typer.echo(f"{done.metadata.name}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
 
 

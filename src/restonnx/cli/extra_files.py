@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from restonnx.errors import InputError
+
+if TYPE_CHECKING:
+    from restonnx.images import Picture
+    from restonnx.session import Cancel
 
 
 def noise_level(text: str | None) -> float | str | None:
@@ -26,7 +30,8 @@ def noise_level(text: str | None) -> float | str | None:
 
 
 def read(mask: Path | None, kernel: Path | None, reference: Path | None) -> dict[str, Any]:
-    """The arrays in the files, by the names of `restore`'s arguments; None where there is none.
+    """The arrays in the files, by the names of `restore`'s arguments, and of a reference the picture, for `placed`;
+    None where there is none.
 
     A pixel of a colour mask is marked where any of its colours is; the colours of a kernel are averaged.
     Raises InputError, which names the file.
@@ -45,8 +50,19 @@ def read(mask: Path | None, kernel: Path | None, reference: Path | None) -> dict
         pixels = np.asarray(picture.pixels)
         found["kernel"] = pixels if picture.color_axis is None else pixels.mean(axis=picture.color_axis)
     if reference is not None:
-        found["reference"] = images.read(reference).pixels
+        found["reference"] = images.read(reference)
     return found
+
+
+def placed(reference: Picture, picture: Picture, scale: int, *, always: bool, cancel: Cancel | None) -> tuple[Any, str]:
+    """The reference on the pixels of the picture's result, and what to say of it: registered where it has another size,
+    or `always`."""
+    if not always and (reference.height, reference.width) == (picture.height * scale, picture.width * scale):
+        return reference.pixels, ""
+    from restonnx.registration import aligned
+
+    onto, found = aligned(picture.pixels, reference.pixels, scale=scale, cancel=cancel)
+    return onto, f"the reference was registered: {found.matches} places agree, off by {found.error:.2f} pixels"
 
 
 def _read_npy(path: Path) -> Any:

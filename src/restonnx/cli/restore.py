@@ -34,8 +34,11 @@ NOISE_LEVEL = typer.Option(
 MASK = typer.Option(metavar="FILE", help="An image, not 0 where pixels are missing.", show_default=False)
 KERNEL = typer.Option(metavar="FILE", help="The point spread function: an image or a .npy file.", show_default=False)
 REFERENCE = typer.Option(
-    metavar="FILE", help="Another image of the same place, of the result's size.", show_default=False
+    metavar="FILE",
+    help="Another image of the same place; registered first unless it has the result's size.",
+    show_default=False,
 )
+REGISTER = typer.Option("--register", help="Register the reference also where it has the result's size.")
 DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 TILE = typer.Option(min=1, help="Side of a tile in pixels; smaller needs less memory.", show_default="the model's")
 AXES = typer.Option(help="Meaning of the axes, such as ZYX or TCYX, where a file does not say it.", show_default=False)
@@ -55,6 +58,7 @@ def restore(
     mask: Annotated[Path | None, MASK] = None,
     kernel: Annotated[Path | None, KERNEL] = None,
     reference: Annotated[Path | None, REFERENCE] = None,
+    register: Annotated[bool, REGISTER] = False,
     device: Annotated[str, DEVICE] = "auto",
     tile: Annotated[int | None, TILE] = None,
     axes: Annotated[str | None, AXES] = None,
@@ -67,6 +71,8 @@ def restore(
     """
     if std and samples < 2:
         raise typer.BadParameter("--std compares samples: pass --samples 2 or more with it")
+    if register and reference is None:
+        raise typer.BadParameter("--register is for a reference: pass --reference FILE with it")
     level = extra_files.noise_level(noise_level)
     from restonnx.extra_inputs import check_given
     from restonnx.images import SUFFIXES
@@ -93,7 +99,7 @@ def restore(
     outputs.make_folders(plan.jobs)
     say(running_on(restorer))
     fallback = restorer.fallback
-    options = {"axes": axes, "strength": strength, "seed": seed, "samples": samples, **given}
+    options = {"axes": axes, "strength": strength, "seed": seed, "samples": samples, "register": register, **given}
     with bar(len(plan.jobs), stderr()) as shown:
         done = run_cancellable(lambda cancel: _restore_all(restorer, plan.jobs, options, overwrite, shown, cancel))
     if restorer.fallback != fallback:
@@ -149,6 +155,12 @@ def _restore_file(
 
     picture = images.read(job.source)
     options = options | {"axes": options["axes"] or picture.axes}
+    register, reference = options.pop("register"), options["reference"]
+    if reference is not None:
+        scale = restorer.metadata.scale
+        options["reference"], note = extra_files.placed(reference, picture, scale, always=register, cancel=cancel)
+        if note:
+            say(note, shown.console)
     result = restorer(
         picture.pixels, **options, return_std=job.spread is not None, progress=shown.advance, cancel=cancel
     )

@@ -9,8 +9,10 @@ sigma, in the image's units, is a float or an array (N,).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,10 +115,24 @@ def multistep_sigmas(
     return levels
 
 
+def even_shares(steps: int) -> tuple[float, ...]:
+    """(steps,): of `falling`, evenly spaced from 0."""
+    return tuple(k / steps for k in range(steps))
+
+
+def falling(sigma: Any, shares: Sequence[float], *, sigma_min: float = 0.002, rho: float = 7.0) -> list[Any]:
+    """(K + 1): the noise levels of `sample` for images of the noise level sigma, a number or an array of at least
+    sigma_min: `shares` (K,) of the way, rising from 0, evenly in sigma^(1/rho) as in Karras's grid; then sigma_min."""
+    if not shares or shares[0] != 0 or any(b <= a for a, b in pairwise(shares)) or shares[-1] >= 1:
+        raise ValueError(f"the shares of the steps must rise from 0 and stay below 1, got {list(shares)}")
+    first, last = sigma ** (1 / rho), sigma_min ** (1 / rho)
+    return [sigma, *((first + share * (last - first)) ** rho for share in shares[1:]), sigma_min]
+
+
 def sample(
     denoise: Denoise,
     x: Array,
-    sigmas: Sequence[float] | Vector,
+    sigmas: Sequence[Any] | Vector,
     noise: Sequence[Array] | Array = (),
     *,
     sigma_min: float = 0.002,
@@ -126,8 +142,8 @@ def sample(
     """A consistency model's sampling in one step or more (arXiv 2303.01469, algorithm 1).
 
     x:       (N, C, H, W) at noise level sigmas[0]; from nothing: sigma_max times standard normal noise.
-    sigmas:  (K + 1,), falling: the levels of the K evaluations, then the level that the result is left at.
-             One step is (sigma_max, sigma_min).
+    sigmas:  (K + 1,), falling: the levels of the K evaluations, then the level that the result is left at; each a
+             number, or an array with one for each image. One step is (sigma_max, sigma_min).
     noise:   (K, N, C, H, W) standard normal; noise[k] is added after evaluation k. Where nothing is added, which is so
              after the last one if sigmas ends at sigma_min, none is looked up.
     clip:    bounds for every estimate and the result.
@@ -137,13 +153,19 @@ def sample(
         raise ValueError(f"sigmas must hold a level to start from and one to end at, got {list(sigmas)}")
     estimate = _clipped(denoise, clip)
     for k in range(len(sigmas) - 1):
-        clean = estimate(x, float(sigmas[k]))
+        clean = estimate(x, column(sigmas[k], x))
         if on_step:
             on_step(k, x, clean)
-        # An estimate counts as an image at sigma_min, not at 0.
-        variance = float(sigmas[k + 1]) ** 2 - sigma_min**2
-        x = clean + variance**0.5 * noise[k] if variance > 0 else clean
+        following = column(sigmas[k + 1], x)
+        ends = isinstance(following, float) and following <= sigma_min
+        x = clean if ends else noised_again(clean, following, noise[k], sigma_min)
     return x.clip(*clip) if clip else x
+
+
+def noised_again(clean: Array, sigma: Any, noise: Array, sigma_min: float) -> Array:
+    """An estimate at the noise level sigma, a float or (N, 1, 1, 1); it counts as an image at sigma_min, not at 0."""
+    variance = sigma**2 - sigma_min**2
+    return clean + (variance if isinstance(variance, float) else variance.clip(0, math.inf)) ** 0.5 * noise
 
 
 def euler_step(denoise: Denoise, x: Array, sigma: Any, sigma_next: Any) -> Array:

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from restonnx.diffusion.borders import inner, is_traced, zero_pad
-from restonnx.diffusion.operators import CustomOperator, linearize
+from restonnx.diffusion.borders import inner, is_traced, same_kind, zero_pad
+from restonnx.diffusion.operators import CustomOperator, Mask, linearize
 
 Array = Any
 Conjugate = tuple[Array, Array, Array, Array]
 """Image, residual, direction, and the residual's energy (N, 1, 1, 1)."""
 OnIterate = Callable[[int, Array], None]
+FILLING = ((1, 60), (2, 30))
+"""How `filled` goes: with first differences and so many iterations, then from there with second ones."""
 
 
 def step_from(learning_rate: float, measurement: Array) -> float:
@@ -164,9 +166,11 @@ def smooth_fit(
 ) -> Array:
     """A first image, without any prior:  argmin over x of  ||A x - y||^2 / 2 + weight gain / 2 ||gradient of x||^2.
 
-    For linear operators, by conjugate gradients from 0; what is missing is filled smoothly from around it. gain, which
-    is that of A' A for A' y, makes the units of A not matter.
+    For linear operators, by conjugate gradients from 0. gain, which is that of A' A for A' y, makes the units of A not
+    matter. Behind a mask it is `filled`.
     """
+    if isinstance(operator, Mask):
+        return filled(measurement, same_kind(operator.mask, measurement), tolerance=tolerance)
     normal, state = first_smooth(operator, measurement, weight=weight)
     enough = tolerance**2 * state[-1]
     for _ in range(iterations):
@@ -186,6 +190,39 @@ def first_smooth(operator: Any, measurement: Array, *, weight: float = 0.05) -> 
         return operator.adjoint(operator.forward(x)) + weight * gain * _roughness(x)
 
     return CustomOperator(lambda x: x, normal), (0 * back, back, back, energy)
+
+
+def filled(measurement: Array, mask: Array, *, tolerance: float = 1e-4) -> Array:
+    """The image that was multiplied by the mask, and where the mask is 0 what follows smoothly from around it.
+
+    By conjugate gradients (`FILLING`): first as a membrane, then bent like a plate. The first goes far in few
+    iterations, the second follows gradients.
+    """
+    square = mask * mask
+    whole = square + (square == 0)
+    image, mask = mask * measurement / whole, square / whole
+    for order, iterations in FILLING:
+        normal, state = first_filling(image, mask, order)
+        enough = tolerance**2 * state[-1]
+        for _ in range(iterations):
+            if not is_traced(image) and not (state[-1] > enough).any():
+                break
+            state = next_conjugate(normal, 0.0, state, enough)
+        image = image + (1 - mask) * state[0]
+    return image
+
+
+def first_filling(image: Array, mask: Array, order: int) -> tuple[CustomOperator, Conjugate]:
+    """What `filled` begins with: the normal equations of the change where the mask, of 0 and 1, is 0; and the state."""
+    hole = 1 - mask
+
+    def bent(x: Array) -> Array:
+        for _ in range(order):
+            x = _roughness(x)
+        return hole * x
+
+    back = -bent(image)
+    return CustomOperator(lambda x: x, lambda z: bent(hole * z)), (0 * back, back, back, inner(back, back))
 
 
 def _roughness(x: Array) -> Array:

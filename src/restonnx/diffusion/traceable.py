@@ -83,6 +83,41 @@ class PhasedBlur:
         return rows, cols
 
 
+@dataclass(frozen=True, eq=False)
+class Framed:
+    """What an operator measures of an image that is larger than the measurement, by a frame that was not measured.
+
+    What lies beyond the border of a photograph has blurred into it all the same, and is nothing like its mirror image.
+    """
+
+    operator: Any
+    high: Any
+    wide: Any
+    """The frame, in pixels on each side."""
+
+    def forward(self, x: Array) -> Array:
+        return without_frame(self.operator.forward(x), self.high, self.wide)
+
+    def adjoint(self, u: Array) -> Array:
+        frame = (self.wide, self.wide, self.high, self.high)
+        return self.operator.adjoint(library_of(u).nn.functional.pad(u, frame))
+
+
+def without_frame(x: Array, high: Any, wide: Any) -> Array:
+    height, width = x.shape[-2:]
+    return x.narrow(-2, high, height - 2 * high).narrow(-1, wide, width - 2 * wide)
+
+
+def with_frame(x: Array, high: Any, wide: Any) -> Array:
+    """Its mirror image all round, the edge not repeated."""
+    torch = library_of(x)
+    for axis, frame in ((-2, high), (-1, wide)):
+        length = x.shape[axis]
+        places = torch.arange(length + 2 * frame, device=x.device) - frame
+        x = x.index_select(axis, _mirrored(places, 2 * (length - 1)))
+    return x
+
+
 def blur(kernel: Array) -> PhasedBlur:
     """`Blur(kernel)`; kernel (N, 1, kh, kw)."""
     torch = library_of(kernel)
