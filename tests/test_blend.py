@@ -92,7 +92,7 @@ def test_ramps_lie_in_both_tiles_and_never_overlap(case: dict[str, Any]) -> None
 
 
 def test_between_two_tiles_the_weight_is_a_linear_ramp_as_wide_as_the_fade() -> None:
-    cut = plan(4, 24, tile=16, halo=4, multiple=1)
+    cut = plan(4, 24, tile=(16, 16), halo=4, multiple=1)
     assert cut.grid == (1, 2)
     case = {"plan": cut, "size": (4, 24), "fade": 8, "scale": 2}
     image = joined(case, constants(case, [0, 1]))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from restonnx.library import ModelEntry
     from restonnx.model import Metadata
 
+FIRST = "denoise"
+"""The task that the widget begins with."""
 PRIOR = "prior"
 """The task of models that `solve` works with."""
 
@@ -25,12 +27,13 @@ _watchers: list[Callable[[], Any]] = []
 
 def by_task() -> dict[str, list[ModelEntry]]:
     """The sound models of each task that display images have, the shipped ones first; some are `fitting` no layer but
-    those of RAW files."""
+    those of RAW files. Denoising, which most images need, comes before the other tasks."""
     found: dict[str, list[ModelEntry]] = {}
     for entry in library.models():
         if not entry.problem:
             found.setdefault(entry.task, []).append(entry)
-    return {task: entries for task, entries in found.items() if fitting(entries, raw=False)}
+    ordered = sorted(found.items(), key=lambda item: item[0] != FIRST)
+    return {task: entries for task, entries in ordered if fitting(entries, raw=False)}
 
 
 def fitting(entries: Iterable[ModelEntry], *, raw: bool) -> list[ModelEntry]:
