@@ -17,6 +17,7 @@ from results import write
 from restonnx import load_model
 from restonnx.onnx_export.export import export_checkpoint
 from restonnx.session import Session
+from restonnx.training.checkpoint import load
 from restonnx.training.evaluate import evaluate
 
 SIDE = 1024
@@ -32,8 +33,9 @@ def main() -> None:
     source = load_model(options.model)
     with tempfile.TemporaryDirectory() as folder:
         cuts = {}
-        for steps in range(1, source.metadata.sampler.steps + 1):
-            name = f"{source.metadata.name}-{steps}-of-{source.metadata.sampler.steps}"
+        whole = load(source.path).recipe.sampler.steps  # of the chain, which the model may be a cut of
+        for steps in range(1, whole + 1):
+            name = f"{source.metadata.name}-{steps}-of-{whole}"
             cuts[steps] = export_checkpoint(source.path, Path(folder) / f"{name}.onnx", steps=steps, name=name).path
         seconds = cost(cuts)
         scores = evaluate([str(path) for path in cuts.values()], data=options.test, every=options.every)
@@ -53,13 +55,14 @@ def cost(cuts: dict[int, Path]) -> dict[int, float]:
     """Seconds per megapixel of each cut's graph, the cuts taking turns."""
     sessions = {steps: Session(load_model(path), device="cpu") for steps, path in cuts.items()}
     rng = np.random.default_rng(0)
-    channels = load_model(cuts[1]).metadata.channels
+    metadata = load_model(cuts[1]).metadata
+    channels = metadata.channels
     image = rng.random((1, channels, SIDE, SIDE), dtype=np.float32)
     noise = rng.standard_normal((1, len(cuts), channels, SIDE, SIDE), dtype=np.float32)
     taken: dict[int, list[float]] = {steps: [] for steps in cuts}
     for round_ in range(ROUNDS + 1):
         for steps, session in sessions.items():
-            feeds = {"image": image, "noise": noise[:, :steps]}
+            feeds = {"image": image} | ({"noise": noise[:, :steps]} if metadata.sampler.draws else {})
             started = time.perf_counter()
             session.run(feeds)
             if round_:  # the first one warms up

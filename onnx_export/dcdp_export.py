@@ -142,16 +142,7 @@ def export_dcdp(
     )
     metadata = Metadata.model_validate(metadata.model_dump(by_alias=True))
     unit = module.multiple * -(-LEAST_UNIT // module.multiple)
-    errors = freeze(
-        module,
-        module.ports,
-        metadata,
-        out,
-        unit=unit,
-        precision=precision,
-        extra=extra,
-        trace=lambda: module.to_onnx(unit),
-    )
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=extra)
     return Export(Path(out), metadata, errors)
 
 

@@ -31,7 +31,7 @@ PREFERRED_TILE = 1536
 """Side of a square with the area of a tile of the result: about 1 GB of memory, and a photograph of 24 megapixels is
 computed 1.14 times at a halo of 64."""
 MOST_STEPS = 100
-"""Of RDDM and consistency models: each is a copy of the network, or its head, in the graph."""
+"""Of RDDM, of which each is a copy of the network's head in the graph, and of consistency models."""
 LEAST_TILE = 4
 """Side of a tile of the image, in halos."""
 BLENDED_TILE, FADE = 512, 128
@@ -80,8 +80,7 @@ def export_checkpoint(
     recipe = {RECIPE_KEY: saved.recipe.model_dump_json(by_alias=True)}
     out = Path(out)
     unit = UNIT // module.scale
-    trace = (lambda: module.to_onnx(unit)) if isinstance(module, ConsistencyChain) else None
-    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=recipe, trace=trace)
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=recipe)
     return Export(out, metadata, errors)
 
 

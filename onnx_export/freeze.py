@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,6 @@ def freeze(
     precision: str = "float16",
     prefix: str = "network.",
     extra: Mapping[str, str] | None = None,
-    trace: Callable[[], onnx.ModelProto] | None = None,
     sizes: Sizes = SIZES,
 ) -> tuple[float, ...]:
     """Write the module as the .onnx file `out`, and return its largest difference from torch at each of `sizes`.
@@ -83,12 +82,13 @@ def freeze(
     unit: sides are traced as whole multiples of it, and compared at a few; a multiple of `metadata.tile.multiple`.
     precision: how weights are stored; the arithmetic is float32 either way.  extra: more metadata.
     prefix: taken off the initialisers' names, so that they are those of the network's state_dict.
-    trace: makes the graph, where `to_onnx` of the module is not it.
+    A module with a method `to_onnx(unit)` makes its graph itself.
     Raises ModelError, and writes nothing, where the graph and torch differ by more than `LIMIT`.
     """
     if precision == "float16":
         round_to_half(module)
-    model = trace() if trace else to_onnx(module, ports, unit=unit, multiple=metadata.tile.multiple, prefix=prefix)
+    own = getattr(module, "to_onnx", None)
+    model = own(unit) if own else to_onnx(module, ports, unit=unit, multiple=metadata.tile.multiple, prefix=prefix)
     if precision == "float16":
         store_as_half(model)
     for key, text in {METADATA_KEY: metadata.to_json(), **(extra or {})}.items():
@@ -97,15 +97,19 @@ def freeze(
     errors = compare(content, module, ports, unit, sizes)
     if not max(errors) <= LIMIT:
         raise ModelError(f"the graph differs from torch by {max(errors):.1e}, more than {LIMIT:.0e}: not written")
-    out = Path(out)
-    temporary = out.with_name(out.name + ".part")
+    write_whole(Path(out), content)
+    return errors
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file is there with all of its content, or as it was."""
+    temporary = path.with_name(path.name + ".part")
     try:
         temporary.write_bytes(content)
-        os.replace(temporary, out)
+        os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return errors
 
 
 def to_onnx(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from restonnx.errors import InputError
 from restonnx.model import METADATA_KEY, Metadata, read
 from restonnx.onnx_export.export import Export, export_checkpoint
+from restonnx.onnx_export.freeze import write_whole
 from restonnx.onnx_export.precision import Feeds, quantise
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import Crops, load_clean
@@ -56,15 +56,8 @@ def export_int8(
     model.metadata_props.add(key=METADATA_KEY, value=Metadata.model_validate(metadata.model_dump()).to_json())
     model.producer_name = "restonnx"
     rounded = model.SerializeToString()
-    out = Path(out)
-    temporary = out.with_name(out.name + ".part")
-    try:
-        temporary.write_bytes(rounded)
-        os.replace(temporary, out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return Export(out, metadata, tuple(_difference(content, rounded, feed) for feed in feeds[:3]))
+    write_whole(Path(out), rounded)
+    return Export(Path(out), metadata, tuple(_difference(content, rounded, feed) for feed in feeds[:3]))
 
 
 def calibration(recipe: Recipe, metadata: Metadata, folder: Path, count: int) -> list[Feeds]:

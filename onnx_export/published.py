@@ -95,16 +95,7 @@ def export_published(
     )
     multiple = metadata.tile.multiple
     unit = multiple * -(-LEAST_UNIT // multiple)
-    errors = freeze(
-        module,
-        module.ports,
-        metadata,
-        out,
-        unit=unit,
-        precision=precision,
-        trace=(lambda: module.to_onnx(unit)) if isinstance(module, ConsistencyChain) else None,
-        sizes=SIZES,
-    )
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, sizes=SIZES)
     return Export(Path(out), metadata, errors)
 
 

@@ -140,8 +140,10 @@ class _Run:
         A chain with gains keeps its own weighing of the steps, and so begins as good as its sibling of one step.
         """
         saved, own = checkpoints.load(path), self.network.state_dict()
-        kept = {"carry", "gain"} if "gain" in own and len(saved.ema["carry"]) != len(own["carry"]) else set()
-        fitting = {n: checkpoints.grown(v, own[n]) for n, v in saved.ema.items() if n in own and n not in kept}
+        given = {name: value for name, value in saved.ema.items() if name in own}
+        if "gain" in own:  # how the steps are weighed belongs to their number
+            given = {n: v for n, v in given.items() if n not in ("carry", "gain") or v.shape == own[n].shape}
+        fitting = {name: checkpoints.grown(value, own[name]) for name, value in given.items()}
         fitting = {name: value for name, value in fitting.items() if own[name].shape == value.shape}
         share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
         if share < LEAST_SHARE:

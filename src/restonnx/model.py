@@ -396,6 +396,5 @@ def _check_dtype(path: Path, what: str, tensor: TensorInfo) -> None:
 
 def _quoted(value: object) -> str:
     """Text from the file as it may be shown: in quotes, one line, no control characters, not too long."""
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return f'"{text}"' if len(text) <= 100 else f'"{text[:100]}..."'

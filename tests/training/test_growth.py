@@ -39,3 +39,15 @@ def test_a_chain_with_gains_begins_with_the_estimate_of_its_one_step_sibling(
 
 def restored(recipe: Recipe, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     return Unrolled(network, recipe.sampler.schedule(), recipe.sampler.reading())(image)
+
+
+def test_a_chain_with_gains_may_begin_from_a_network_that_has_no_steps(recipe: Path, tmp_path: Path) -> None:
+    prior = load("prior", ["network.widths=[16, 16]", "network.down=[1, 1]", "network.up=[1]"])
+    path = tmp_path / "prior.safetensors"
+    checkpoints.save(path, checkpoints.Checkpoint(prior, prior.build().state_dict(), {}, {}, 1, 1.0))
+    run = loop._Run(load(recipe, ["sampler.kappa=0", "network.gains=true"]), loop._Place(torch.device("cpu")))
+    first = run.network.gain.clone()
+    run.start_from(path)
+    assert torch.equal(run.network.gain, first)
+    saved = checkpoints.load(path).ema["head.conv_out.weight"]
+    assert torch.equal(run.network.head.conv_out.weight, saved)

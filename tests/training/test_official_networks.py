@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch", reason='official networks need torch: pip install "restonnx[train]"')
 
 import torch
+from official_nets import SMALL_VQ, built, drawn
 from torch import Tensor, nn
 
 from restonnx.errors import InputError, ModelError
@@ -35,26 +36,12 @@ SMALL_RESSHIFT = ResShiftConfig(
     window_size=4,
     mlp_ratio=2.0,
 )
-SMALL_VQ = VQConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, n_embed=16)
-
-
-def built(module: Any, config: Any) -> nn.Module:
-    """The network with random weights in every place, zero-initialised ones too."""
-    network: nn.Module = module.build(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return network
 
 
 def on_meta(module: Any, config: Any) -> nn.Module:
     with torch.device("meta"):
         network: nn.Module = module.build(config)
     return network
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def create_model(consistency: bool = False, **arguments: Any) -> AdmConfig:
@@ -400,34 +387,3 @@ def test_the_condition_has_its_own_size_and_is_encoded_once(stages: int, masked:
         network(x, t, lq, None if masked else torch.ones(2, 1, 16, 8))
     with pytest.raises(ValueError, match="lq is missing"):
         network(x, t)
-
-
-@pytest.mark.parametrize("config", [SMALL_VQ, replace(SMALL_VQ, resamp_with_conv=False, attn_resolutions=(128,))])
-def test_the_autoencoder_goes_there_and_back(config: VQConfig) -> None:
-    network = built(vq, config)
-    image = drawn(2, 3, 16, 24)
-    latent = network.encode(image)
-    assert latent.shape == (2, 3, 8, 12)
-    assert network.decode(latent).shape == image.shape
-    torch.testing.assert_close(network(image), network.decode(network.quantize(latent).values))
-    assert not torch.allclose(network(image), network(image, force_not_quantize=True))
-
-
-def test_a_latent_moves_to_the_nearest_code_and_the_gradient_passes_through() -> None:
-    quantizer = built(vq, SMALL_VQ).quantize
-    latent = drawn(2, 3, 4, 5).requires_grad_()
-    values, indices = quantizer(latent)
-    codes = quantizer.embedding.weight
-    nearest = torch.cdist(latent.permute(0, 2, 3, 1).reshape(-1, 3), codes).argmin(dim=1)
-    assert torch.equal(indices, nearest)
-    torch.testing.assert_close(values, codes[nearest].reshape(2, 4, 5, 3).permute(0, 3, 1, 2))
-    (gradient,) = torch.autograd.grad((3 * values).sum(), latent)
-    assert torch.equal(gradient, torch.full_like(latent, 3.0))
-
-
-def test_the_quantization_loss_moves_latents_more_than_codes() -> None:
-    latent, codes = (drawn(1, 3, 2, 2, seed=seed).requires_grad_() for seed in (0, 1))
-    loss = vq.quantization_loss(latent, codes)
-    by_latent, by_codes = torch.autograd.grad(loss, (latent, codes))
-    torch.testing.assert_close(by_codes, -0.25 * by_latent)
-    assert loss.item() == pytest.approx(1.25 * ((latent - codes) ** 2).mean().item())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from restonnx import library
+from restonnx.images import files
 from restonnx.training.evaluation.measures import LOW_SIGMA
 
 Report = dict[str, Any]
@@ -46,9 +46,8 @@ def write(root: Path, report: Report) -> list[Path]:
     changed = []
     for path, text in render(root, report).items():
         if path.read_text(encoding="utf-8") != text:
-            temporary = path.with_name(path.name + ".part")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
+            with files.replaced(path, overwrite=True) as temporary:
+                temporary.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed
 

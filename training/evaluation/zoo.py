@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import numpy as np
 
 from restonnx import library
 from restonnx.errors import Cancelled, InputError, RestonnxError
+from restonnx.images.files import replaced
 from restonnx.onnx_file import parse
 from restonnx.restore import Restorer
+from restonnx.training.checkpoint import RECIPE_KEY
 from restonnx.training.evaluation.classical.every import classical
 from restonnx.training.evaluation.measures import LOW_SIGMA, PERCENTILES, Quality, mean, quality, rounded
 from restonnx.training.evaluation.run_model import restored
@@ -29,7 +30,6 @@ Rows = list[dict[str, Any]]
 Say = Callable[[str], object]
 SPREAD_IMAGES = 8
 """At most; evenly taken from those of the test. Eight samples of an image take eight times as long as one."""
-RECIPE_KEY = "restonnx.recipe"
 PROTOCOL = {
     "images": "All images of a set, or every k-th: `images` of `of` were used. Damage is seeded by the image's number.",
     "files": "Degraded images are clipped and rounded to 8 bit, but for Gaussian noise and few photons, which are not.",
@@ -112,9 +112,8 @@ def read_report(path: Path) -> Report:
 def write_report(path: Path, report: Report) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _shipped(say: Say) -> dict[str, tuple[Suite, ...]]:

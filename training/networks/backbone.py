@@ -1,7 +1,7 @@
 """The backbone: a heavy encoder of the degraded image, run once, and a light head that every step of the sampler runs.
 
-Plain 3x3 convolutions, ReLU, nearest upsampling, no normalisation: such a graph stays in ONNX Runtime's blocked layout
-from end to end, and a tile's result does not depend on pixels beyond the receptive field.
+Plain 3x3 convolutions, leaky ReLU, nearest upsampling, no normalisation: such a graph stays in ONNX Runtime's blocked
+layout from end to end, and a tile's result does not depend on pixels beyond the receptive field.
 
 For super-resolution the encoder sees the small image as it is, at a fraction of the large one's cost, and the chain
 begins with the image enlarged by `Enlarged`.

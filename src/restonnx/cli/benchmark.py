@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,7 +66,7 @@ def benchmark(
     for reason in sorted({row.fallback for row in rows if row.fallback and device == "auto"}):
         say(f"on the CPU: {reason}")
     if json is not None:
-        _write(json, rows)
+        _write(json, rows, overwrite)
         typer.echo(f"written: {json}")
 
 
@@ -101,10 +100,10 @@ def _table(rows: list[Speed]) -> Any:
     return table
 
 
-def _write(path: Path, rows: list[Speed]) -> None:
+def _write(path: Path, rows: list[Speed], overwrite: bool) -> None:
+    from restonnx.images.files import replaced
     from restonnx.training.machine import facts
 
     content = {"machine": facts(), "measured": [row.summary() for row in rows]}
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(jsonlib.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced(path, overwrite=overwrite) as temporary:
+        temporary.write_text(jsonlib.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -58,10 +58,16 @@ def relit(sample: Sample, *, share: float, soft: int) -> Floats:
 
 
 def _to_light(display: Floats) -> Floats:
-    """IEC 61966-2-1."""
-    return np.where(display <= 0.04045, display / 12.92, ((display.clip(0) + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    import torch
+
+    from restonnx.training.degradations.light import to_light
+
+    return to_light(torch.from_numpy(display)).numpy()
 
 
 def _to_display(light: Floats) -> Floats:
-    powered = 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
-    return np.where(light <= 0.0031308, 12.92 * light, powered).astype(np.float32)
+    import torch
+
+    from restonnx.training.degradations.light import to_display
+
+    return to_display(torch.from_numpy(light)).numpy()
