@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from results import write
+from results import FOLDER, write
 
 from restonnx import Restorer, solve
 from restonnx.diffusion.blurs import Blur, CircularBlur
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--prior", default="prior")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--only-picture", action="store_true", help="with the settings of the last run")
     parser.add_argument("--choose-on", type=int, nargs="+", default=[1, 4, 6], help="kernels of the first scene")
     options = parser.parse_args()
     restorer = Restorer(options.prior, device="cpu")
@@ -66,6 +68,12 @@ def main() -> None:
             "psnr_of_each": [round(row[0], 2) for row in rows],
         }
 
+    if options.only_picture:
+        last = {
+            row["method"]: row["setting"] for row in json.loads((FOLDER / "camera_shake.json").read_text())["table"]
+        }
+        found = {name: dict(variants)[last[name]] for name, variants in families(restorer).items()}
+        return show(options.picture, options.data, found, kernels, sharp[REPORTED])
     table, tried, best = [], [], {}
     for name, variants in families(restorer).items():
         scores = {}

@@ -5,8 +5,9 @@
 TEST_IMAGES holds Set5, Set14 and McMaster. Centre crops of 128 x 128, one thread; seconds are the processor's. The
 noise is drawn once for each problem and image; sigma is its standard deviation for images in [-1, 1]. PSNR and SSIM
 over all channels, after clipping and rounding to 8 bit. DPS runs on the first image alone, unless --slow-images says
-more. `deepinv_solvers.py` says how to install deepinv, and its solvers' settings. An interrupted run goes on where it
-was.
+more. --brief leaves out what takes longest and says least (see `BRIEF`): by the seconds of the table as it stands a
+quarter of an hour to 20 minutes on one core. `deepinv_solvers.py` says how to install deepinv, and its solvers'
+settings. An interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ IMAGES = {
     "choice": ("Set14/barbara.webp", "Set14/comic.webp", "Set14/monarch.webp", "Set14/pepper.webp"),
 }
 """What is reported, and where settings were chosen."""
-SLOW = "DPS, 1000 steps"
+SLOW, DDIM = "DPS, 1000 steps", "DCDP as published, DDIM-20"
+BRIEF = {
+    SLOW: lambda problem, index: index == 0 and problem.sigma >= 0.05 and problem.sigma != 0.196,
+    DDIM: lambda problem, index: index == 0,
+    "DDRM, 100 steps": lambda problem, index: False,
+    "DCDP, torch": lambda problem, index: index == 0,
+}
+"""Which runs of the long methods a brief run has: DPS on every task with the more noise of two, on one image."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", choices=IMAGES, default="reported")
     parser.add_argument("--slow-images", type=int, default=1, help=f"how many of them are for {SLOW}")
+    parser.add_argument("--brief", action="store_true", help="without the longest runs")
     parser.add_argument("--tasks", nargs="+", help="all by default")
     parser.add_argument("--methods", nargs="+", help="all by default")
     parser.add_argument("--name", default="inverse_problems", help="of the file of results")
@@ -92,9 +101,16 @@ def main() -> None:
     chosen = [problem for problem in problems() if options.tasks is None or problem.task in options.tasks]
     solvers = {k: m for k, m in methods(prior).items() if options.methods is None or k in options.methods}
     done = FOLDER / f"{options.name}.{prior.file.sha256[:8]}.jsonl"
-    rows = measure(prior, solvers, chosen, images, options.slow_images, done)
+
+    def wanted(method: str, problem: Problem, index: int) -> bool:
+        if options.brief and method in BRIEF:
+            return BRIEF[method](problem, index)
+        return method != SLOW or index < options.slow_images
+
+    rows = measure(prior, solvers, chosen, images, wanted, done)
     table = averages(rows)
     show(table)
+    print(markdown(table))
     meta = prior.file.metadata
     write(
         options.name,
@@ -156,7 +172,7 @@ def methods(prior: Prior) -> dict[str, Method]:
         "DCDP, ONNX Runtime": lambda problem, y: ours(problem, y, prior.onnx_runtime),
         "DCDP, torch": lambda problem, y: ours(problem, y, prior.torch),
         "DCDP as published, Tweedie": lambda problem, y: published(problem, y),
-        "DCDP as published, DDIM-20": lambda problem, y: published(problem, y, ddim_steps=20),
+        DDIM: lambda problem, y: published(problem, y, ddim_steps=20),
         "DiffPIR, 20 steps": lambda problem, y: deepinv(problem, y, diffpir(denoiser, 20, problem.sigma / 2)),
         "DiffPIR, 100 steps": lambda problem, y: deepinv(problem, y, diffpir(denoiser, 100, problem.sigma / 2)),
         "DDRM, 20 steps": lambda problem, y: deepinv(problem, y, ddrm(denoiser, 20)),
@@ -170,10 +186,10 @@ def measure(
     solvers: dict[str, Method],
     chosen: Sequence[Problem],
     images: dict[str, Floats],
-    slow_images: int,
+    wanted: Callable[[str, Problem, int], bool],
     done: Path,
 ) -> list[Row]:
-    """Run all that `done` does not hold yet, one JSON line a run."""
+    """Run all that is wanted and that `done` does not hold yet, one JSON line a run."""
     rows = [Row(**json.loads(line)) for line in done.read_text().splitlines()] if done.exists() else []
     known = {(row.task, row.sigma, row.method, row.image) for row in rows}
     for name, solver in solvers.items():
@@ -181,7 +197,7 @@ def measure(
         for problem in chosen:
             for index, (image, clean) in enumerate(images.items()):
                 key = (problem.task, problem.sigma, name, image)
-                if key in known or (name == SLOW and index >= slow_images):
+                if key in known or not wanted(name, problem, index):
                     continue
                 rng = np.random.default_rng(index)
                 measured = problem.operator.forward(clean)
@@ -255,6 +271,28 @@ def show(table: Sequence[dict[str, Any]]) -> None:
         values = [entry[name] for name in ("task", "sigma", "method", "psnr", "ssim", "forwards", "backwards")]
         shown.add_row(*map(str, values), str(entry["seconds"]), str(len(entry["psnr_of_each"])))
     Console(width=130).print(shown)
+
+
+def markdown(table: Sequence[dict[str, Any]]) -> str:
+    """PSNR of every problem and method, as docs/notes/inverse-problems.md has it, then seconds and evaluations."""
+    methods = list(dict.fromkeys(entry["method"] for entry in table))
+    most = max(len(entry["psnr_of_each"]) for entry in table)
+    rows = []
+    for task, sigma in sorted({(entry["task"], entry["sigma"]) for entry in table}):
+        found = {e["method"]: e for e in table if (e["task"], e["sigma"]) == (task, sigma)}
+        cells = []
+        for method in methods:
+            count = len(found[method]["psnr_of_each"]) if method in found else 0
+            few = f" ({count} image{'s' * (count > 1)})" if count < most else ""
+            cells.append(f"{found[method]['psnr']:.2f}{few}" if count else "-")
+        rows.append([f"{task}, {sigma:g}", *cells])
+    for name, digits in (("seconds", 2), ("forwards", 0)):
+        means = [np.mean([entry[name] for entry in table if entry["method"] == method]) for method in methods]
+        label = "seconds, all problems" if name == "seconds" else "evaluations of the prior"
+        rows.append([label, *(f"{mean:.{digits}f}" for mean in means)])
+    head = ["problem, sigma", *methods]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Do other programs see the same in a DNG that restonnx wrote as in the file that it was made of?
 
-    apt-get install --no-install-recommends dcraw darktable rawtherapee
-    python benchmarks/raw_readers.py photo.dng photo.nef
+    python benchmarks/raw_readers.py --install photo.dng photo.nef
 
 Each file is developed to a DNG without a model, and file and DNG are rendered by LibRaw, dcraw, darktable-cli (its
 display-referred defaults off) and rawtherapee-cli (the neutral profile: its default one fits a curve to the preview
-inside the file). The differences are of 16-bit values; programs that are not installed are left out.
+inside the file). The differences are of 16-bit values. Programs that are not installed are left out; --install
+brings them, as Debian's packages.
 """
 
 from __future__ import annotations
@@ -24,16 +24,29 @@ from results import write
 
 from restonnx import isp
 
+PACKAGES = {"dcraw": "dcraw", "darktable-cli": "darktable", "rawtherapee-cli": "rawtherapee"}
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 600, "check": True}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
-    rows = [row for file in parser.parse_args().files for row in compared(file)]
+    parser.add_argument("--install", action="store_true", help="install what is missing, by apt-get as root")
+    options = parser.parse_args()
+    if options.install:
+        install()
+    rows = [row for file in options.files for row in compared(file)]
     for row in rows:
         print("  ".join(f"{value}" for value in row.values()))
     write("raw_readers", {"protocol": __doc__, "files": rows})
+
+
+def install() -> None:
+    """Debian's packages of the programs that are not there."""
+    missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
+    if missing:
+        subprocess.run(["apt-get", "update"], check=True)
+        subprocess.run(["apt-get", "install", "--yes", "--no-install-recommends", *missing], check=True)
 
 
 def compared(file: Path) -> list[dict[str, Any]]:

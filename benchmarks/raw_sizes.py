@@ -110,12 +110,12 @@ def in_processes(name: str, shrink: int) -> list[dict[str, Any]]:
 def measured(folder: Path, name: str) -> dict[str, Any]:
     """One run of `develop`, and what came out of it."""
     from restonnx import isp
+    from restonnx.isp.restoration import FOR_RAW
     from restonnx.speed import peak_mb
 
     noisy, out = folder / "noisy.dng", folder / f"{name}.dng"
-    stage: Any = Identity() if name == "identity" else isp.RestorationStage("raw-denoise", otherwise="denoise-gray")
-    if name == "model":
-        stage = stage.placed(isp.read_raw(noisy).meta)
+    stage: Any = Identity() if name == "identity" else isp.RestorationStage(FOR_RAW[0], otherwise=FOR_RAW[1:])
+    stage = stage.placed(isp.read_raw(noisy).meta)
     before = peak_mb()
     started = time.perf_counter()
     picture = isp.develop(noisy, [stage], out)

@@ -20,10 +20,14 @@ COLOURS = 224
 
 
 def main() -> None:
-    os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")
+    scratch = Path(tempfile.mkdtemp())
+    os.environ["NAPARI_CONFIG"] = str(scratch / "settings.yaml")
     import napari
     from npe2 import PluginManager, PluginManifest
 
+    from restonnx.plugin import last
+
+    last.path = lambda: scratch / "last.json"  # not the user's own
     manager = PluginManager.instance()
     if "restonnx" not in manager:
         manager.register(PluginManifest.from_file(Path(__file__).parents[1] / "napari.yaml"))
@@ -59,7 +63,6 @@ def raw(viewer: Any, widget: Any) -> None:
 def micrograph(viewer: Any, widget: Any) -> None:
     """A stack that is being restored, and where several samples differ."""
     look_at(viewer, 1.25)
-    widget.form.samples.setValue(4)
     widget.start_restore()
     wait(lambda: widget.panel.bar.value() >= 3)
     dock = activity_of(viewer)

@@ -15,7 +15,7 @@ from restonnx.model import read as read_model
 from restonnx.onnx_export import published
 from restonnx.onnx_export.dcdp_graphs import DEFAULT, PUBLISHED, Dcdp, Prior, Setting
 from restonnx.onnx_export.export import Export, unrolled
-from restonnx.onnx_export.freeze import freeze
+from restonnx.onnx_export.freeze import SIZES, freeze
 from restonnx.onnx_export.official import State
 from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
 from restonnx.onnx_export.options import parse
@@ -142,7 +142,9 @@ def export_dcdp(
     )
     metadata = Metadata.model_validate(metadata.model_dump(by_alias=True))
     unit = module.multiple * -(-LEAST_UNIT // module.multiple)
-    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=extra)
+    # Every pixel of a published prior attends to every other, so what is compared is small there.
+    sizes = published.SIZES if published_prior else SIZES
+    errors = freeze(module, module.ports, metadata, out, unit=unit, precision=precision, extra=extra, sizes=sizes)
     return Export(Path(out), metadata, errors)
 
 

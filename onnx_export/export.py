@@ -172,6 +172,7 @@ def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
     exact = receptive_radius(module, saved.recipe.network.channels, multiple)
     degraded, *reference = _damaged_photographs(saved)
     halo = sufficient_halo(module, degraded, multiple, exact, *reference)
+    halo = min(exact, halo + multiple)  # other images reach a little farther than this photograph
     return TileSpec(
         mode="halo",
         multiple=multiple,

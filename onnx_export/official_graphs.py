@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +16,18 @@ from restonnx.diffusion.consistency import Preconditioning
 from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule, Vector
 from restonnx.onnx_export.freeze import Port
+from restonnx.onnx_export.parts import part
+from restonnx.onnx_export.pieces import Builder
+from restonnx.onnx_export.recorder import Recorder
 from restonnx.training.networks.official.adm_unet import AdmUNet
 from restonnx.training.networks.official.resshift_unet import ResShiftUNet
 from restonnx.training.networks.official.vq import VQAutoencoder
 
+if TYPE_CHECKING:
+    import onnx
+
+Array = Any
+"""A tensor, or an array of the graph."""
 PUBLISHED = Preconditioning(boundary=True, time_scale=consistency.PUBLISHED_TIME_SCALE)
 """How the published consistency models are read; their EDM teachers are read without the boundary."""
 
@@ -76,28 +87,29 @@ class LatentResShift(nn.Module):
         """Height and width of the degraded image are multiples of this."""
 
     def forward(self, image: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        restored: Tensor = self.restored(image, noise.unbind(1), mask)
+        return restored
+
+    def restored(self, image: Array, noise: Sequence[Array], mask: Array | None = None, *, by: Any = None) -> Array:
+        """by: what computes `begin`, `condition`, `step` and `decode`, where that is not this module."""
         degraded = 2 * image - 1
         missing = None if mask is None else 2 * (1 - mask) - 1
         if mask is not None:  # missing pixels are black, and told apart by the mask
             degraded = degraded * mask - (1 - mask)
-        chain = self.chain(degraded, noise.transpose(0, 1), missing)
-        restored = (self.decode(chain).clamp(-1, 1) + 1) / 2
+        chain = self.chain(degraded, noise, missing, by=by)
+        restored = ((by or self).decode(chain).clip(-1, 1) + 1) / 2
         if mask is not None and self.scale == 1:
             restored = restored * (1 - mask) + image * mask
         return restored
 
-    def chain(self, degraded: Tensor, noise: Tensor, missing: Tensor | None = None) -> Tensor:
+    def chain(self, degraded: Array, noise: Sequence[Array], missing: Array | None = None, *, by: Any = None) -> Array:
         """The restored latent (or image) of a degraded image in [-1, 1]; noise (K, N, C, h', w'), missing 1 or -1."""
-        upsampled = degraded
-        if self.scale != 1:
-            upsampled = F.interpolate(degraded, scale_factor=float(self.scale), mode="bicubic")
-        start = upsampled if self.autoencoder is None else self.latent_scale * self.autoencoder.encode(upsampled)
-        condition = None
+        by = by or self
+        start, condition = by.begin(degraded), None
         if self.network.config.cond_lq:
-            lq = upsampled if self.autoencoder is None else degraded
-            condition = self.network.condition(lq, missing)
+            condition = by.condition(start if self.autoencoder is None else degraded, missing)
         return resshift.sample(
-            lambda x_t, step: self.network.step(x_t, x_t.new_full((1,), float(step)), condition),
+            lambda x_t, step: by.step(x_t, float(step), condition),
             start,
             noise,
             self.schedule,
@@ -106,9 +118,70 @@ class LatentResShift(nn.Module):
             last=self.last,
         )
 
+    def begin(self, degraded: Tensor) -> Tensor:
+        """Where the chain begins, but for the noise."""
+        large = degraded
+        if self.scale != 1:
+            large = F.interpolate(degraded, scale_factor=float(self.scale), mode="bicubic")
+        return large if self.autoencoder is None else self.latent_scale * self.autoencoder.encode(large)
+
+    def condition(self, lq: Tensor, missing: Tensor | None) -> Tensor | None:
+        return self.network.condition(lq, missing)
+
+    def step(self, x_t: Tensor, time: float | Tensor, condition: Tensor | None) -> Tensor:
+        """The network's output; time (1,), or a number."""
+        return self.network.step(x_t, time if isinstance(time, Tensor) else x_t.new_full((1,), time), condition)
+
     def decode(self, latent: Tensor) -> Tensor:
         """The image of the chain's result, in [-1, 1] or near it."""
         return latent if self.autoencoder is None else self.autoencoder.decode(latent / self.latent_scale)
+
+    def to_onnx(self, unit: int) -> onnx.ModelProto:
+        """The graph, whose parts are each traced once."""
+        recorder = Recorder(Builder())
+        image, noise, *mask = (recorder.value(port.name, len(port.shape)) for port in self.ports)
+        draws = [noise[:, k] for k in range(self.draws)]
+        restored = self.restored(image, draws, *mask, by=self._parts(recorder, unit))
+        return recorder.at.model(self.ports, restored.name, 3)
+
+    def _parts(self, recorder: Recorder, unit: int) -> SimpleNamespace:
+        """`begin`, `condition`, `step` and `decode`, for noted arrays."""
+        network, config = self.network, self.network.config
+        image, latent = ("N", 3, "H", "W"), ("N", config.in_channels, "H", "W")
+        told, mask = [("N", config.features, "H", "W")], [("N", 1, "H", "W")] * config.cond_mask
+        inner = {"unit": network.multiple, "multiple": network.multiple}
+        outer = {"unit": unit, "multiple": self.multiple}
+        side = network.multiple * network.lq_factor
+
+        def stepped(x_t: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
+            return self.step(x_t, time, condition)
+
+        def encoded(lq: Tensor, missing: Tensor | None = None) -> Tensor | None:
+            return self.condition(lq, missing)
+
+        step = part(recorder, stepped, latent, (1,), *told[: config.cond_lq], **inner, network=network)
+        begin = decode = encode = _unchanged
+        if config.cond_lq and (config.stages or config.cond_mask):
+            extractor = network.feature_extractor
+            encode = part(recorder, encoded, image, *mask, unit=side, multiple=side, feature_extractor=extractor)
+        if self.autoencoder is not None or self.scale != 1:
+            begin = part(recorder, self.begin, image, **outer, autoencoder=self.autoencoder)
+        if self.autoencoder is not None:
+            decode = part(recorder, self.decode, latent, **inner, autoencoder=self.autoencoder)
+        return SimpleNamespace(
+            begin=begin,
+            condition=lambda lq, missing: encode(*_given(lq, missing)),
+            step=lambda x_t, time, condition: step(*_given(x_t, time, condition)),
+            decode=decode,
+        )
+
+
+def _given(*arrays: Array | None) -> list[Array]:
+    return [array for array in arrays if array is not None]
+
+
+def _unchanged(array: Array) -> Array:
+    return array
 
 
 class AdmDenoiser(nn.Module):

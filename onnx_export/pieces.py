@@ -48,13 +48,17 @@ class Builder:
     def call(self, piece: onnx.ModelProto, inputs: Mapping[str, str]) -> tuple[str, ...]:
         """The outputs of a traced graph, given values for its inputs by name.
 
-        The names of weights, which contain a dot, are kept; all others become unique.
+        The names of weights, which contain a dot, are kept; all others become unique. What the piece does not read is
+        left out.
         """
         graph, number = piece.graph, self._new("piece")
+        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
         names = {value.name: inputs[value.name] for value in graph.input}
         names[""] = ""
         own = self._pieces.setdefault(id(piece), number)
         for tensor in graph.initializer:
+            if tensor.name not in read:
+                continue
             names[tensor.name] = tensor.name if "." in tensor.name else f"{own}.{tensor.name}"
             if names[tensor.name] not in self.stored:
                 stored = self.stored[names[tensor.name]] = type(tensor)()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,17 @@ from restonnx.diffusion import rddm, rddm_ddim, rddm_paths
 from restonnx.diffusion.rddm import Bounds, Reading
 from restonnx.diffusion.rddm_schedules import ResidualSchedule
 from restonnx.onnx_export.freeze import Port
+from restonnx.onnx_export.parts import Part, part
+from restonnx.onnx_export.pieces import Builder
+from restonnx.onnx_export.recorder import Noted, Recorder
 from restonnx.training.networks.official.rddm_blocks import StandardisedConv
 from restonnx.training.networks.official.rddm_unet import RddmUNet, SeparateUNets, predictor
 
+if TYPE_CHECKING:
+    import onnx
+
+Array = Any
+"""A tensor, or an array of the graph."""
 EPS = 1e-5
 """Of the variance in weight standardisation."""
 ORDERS = ("together", "residual_first", "noise_first")
@@ -66,25 +75,48 @@ class Rddm(nn.Module):
         self.ports = _ports(network, self.draws, mask=self.seen == 3)
 
     def forward(self, image: Tensor, *others: Tensor) -> Tensor:
-        noise = others[0].transpose(0, 1) if self.draws else image.new_zeros((self.needed, *image.shape))
-        mask = self._shown(others[-1]) if self.seen == 3 else None
-        degraded = None if self.generate else image
+        noise = others[0].unbind(1) if self.draws else [torch.zeros_like(image)] * self.needed
+        mask = None
+        if self.seen == 3:
+            mask = self._shown(others[-1]).expand(-1, self.network.config.channels, -1, -1)
         predict = predictor(
             self.network,
-            degraded if self.seen > 1 else None,
+            None if self.generate or self.seen == 1 else image,
             mask,
             self_condition=self.reading.self_condition,
         )
+        restored: Tensor = self._sampled(predict, image, noise)
+        return restored
+
+    def to_onnx(self, unit: int) -> onnx.ModelProto:
+        """The graph, whose networks are traced once."""
+        recorder = Recorder(Builder())
+        image, *others = (recorder.value(port.name, len(port.shape)) for port in self.ports)
+        noise = [others[0][:, k] for k in range(self.draws)] or [0 * image] * self.needed
+        seen = ([] if self.generate or self.seen == 1 else [image]) + (
+            [self._shown(others[-1])] if self.seen == 3 else []
+        )
+        ask = _traced(
+            recorder, self.network, unit, images=1 + self.reading.self_condition + len(seen), mask=self.seen == 3
+        )
+
+        def predict(x_t: Noted, times: tuple[float, float], previous: Noted | None = None) -> Any:
+            first = [0 * x_t if previous is None else previous] if self.reading.self_condition else []
+            return ask(*times, *first, x_t, *seen)
+
+        return recorder.at.model(self.ports, self._sampled(predict, image, noise).name, self.network.config.channels)
+
+    def _sampled(self, predict: rddm.Predict, image: Array, noise: Sequence[Array]) -> Array:
+        degraded = None if self.generate else image
         common: dict[str, Any] = {"times": self.steps, "eta": self.eta}
         if self.order == "together":
             return rddm.sample(predict, degraded, noise, self.schedule, self.reading, form=self.form, **common)
         common |= {"order": self.order, "as_published": self.as_published}
         return rddm_paths.sample_decoupled(predict, degraded, noise, self.schedule, self.reading, **common)
 
-    def _shown(self, mask: Tensor) -> Tensor:
+    def _shown(self, mask: Array) -> Array:
         shown = 1 - mask
-        shown = 2 * shown - 1 if self.signed_mask else shown
-        return shown.expand(-1, self.network.config.channels, -1, -1)
+        return 2 * shown - 1 if self.signed_mask else shown
 
 
 class RddmConverted(nn.Module):
@@ -118,19 +150,22 @@ class RddmConverted(nn.Module):
         self.ports = _ports(network, self.draws, mask=False)
 
     def forward(self, image: Tensor, noise: Tensor) -> Tensor:
-        def predict(x: Tensor, t: int) -> Tensor:
-            output: Tensor = self.network(x, t, t)[-1]
-            return output
+        restored: Tensor = self._sampled(lambda x, t: self.network(x, t, t), noise.unbind(1))
+        return restored
 
-        return rddm_ddim.sample_converted(
-            predict,
-            noise.transpose(0, 1),
-            self.schedule,
-            times=self.steps,
-            eta=self.eta,
-            clip=self.clip,
-            form=self.form,
-        )
+    def to_onnx(self, unit: int) -> onnx.ModelProto:
+        """The graph, whose network is traced once."""
+        recorder = Recorder(Builder())
+        noise = recorder.value("noise", 5)
+        ask = _traced(recorder, self.network, unit, images=1)
+        draws = [noise[:, k] for k in range(self.draws)]
+        restored = self._sampled(lambda x, t: ask(t, t, x), draws)
+        return recorder.at.model(self.ports, restored.name, self.network.config.channels)
+
+    def _sampled(self, ask: Any, noise: Sequence[Array]) -> Array:
+        """ask: (x, t) -> the heads' outputs."""
+        common: dict[str, Any] = {"times": self.steps, "eta": self.eta, "clip": self.clip, "form": self.form}
+        return rddm_ddim.sample_converted(lambda x, t: ask(x, t)[-1], noise, self.schedule, **common)
 
 
 def standardised(network: RddmUNet) -> RddmUNet:
@@ -160,6 +195,23 @@ class _OneOfTwo(nn.Module):
     def forward(self, x: Tensor, time_residual: Any, time_noise: Any) -> tuple[Tensor, ...]:
         time = time_residual if self.name == "unet0" else time_noise
         return (getattr(self, self.name)(x, _times(time, x)),)
+
+
+def _traced(recorder: Recorder, network: Any, unit: int, *, images: int, mask: bool = False) -> Part:
+    """(time of the residual, time of the noise, *images[, mask]) -> the tuple of the heads' outputs."""
+    config = network.config
+    channels = [config.channels] * (images - mask) + [1] * mask
+
+    def heads(time_residual: Tensor, time_noise: Tensor, *seen: Tensor) -> Any:
+        shown = [image.expand(-1, config.channels, -1, -1) for image in seen]
+        found = network(torch.cat(shown, dim=1) if len(shown) > 1 else shown[0], time_residual, time_noise)
+        return found if len(found) > 1 else found[0]
+
+    single = isinstance(network, _OneOfTwo) or (config.layout == "single" and config.heads_per_network == 1)
+    shapes = [("N", count, "H", "W") for count in channels]
+    sides = {"unit": unit, "multiple": network.multiple}
+    ask = part(recorder, heads, (1,), (1,), *shapes, outputs=1 if single else 2, **sides, network=network)
+    return (lambda *arrays: (ask(*arrays),)) if single else ask
 
 
 def _heads_read(network: RddmUNet, reading: Reading) -> Any:

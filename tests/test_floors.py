@@ -19,7 +19,19 @@ WINGS = ("training", "onnx_export")
 FLOORS = (
     {"errors"},
     {"diffusion"},
-    {"onnx_file", "model", "library", "session", "tiles", "blend", "noise", "noise_level", "arrays", "extra_inputs"}
+    {
+        "onnx_file",
+        "trust",
+        "model",
+        "library",
+        "session",
+        "tiles",
+        "blend",
+        "noise",
+        "noise_level",
+        "arrays",
+        "extra_inputs",
+    }
     | {"region"},
     {"restore", "solve", "user_physics"},
     {"blocks", "homography", "images", "isp", "registration", "speed"},

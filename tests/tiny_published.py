@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from restonnx.diffusion.consistency import Preconditioning
+from restonnx.onnx_export import freeze
 from restonnx.onnx_export.unroll import DenoisingPrior
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.official import adm_unet, rddm_unet, resshift_unet, vq
@@ -53,3 +59,26 @@ def prior(channels: int = 3) -> DenoisingPrior:
     torch.manual_seed(0)
     network = Denoiser(channels, (8,), (1,), ()).eval().requires_grad_(False)
     return DenoisingPrior(network, Preconditioning()).eval()
+
+
+@contextmanager
+def traced_once(*places: ModuleType) -> Iterator[None]:
+    """Within it, `to_onnx` as these modules of `onnx_export` know it traces once what has the same weights and ports.
+
+    The smallest network takes torch's tracer three to ten seconds, and most tests are about what is put around it.
+    """
+    trace = freeze.to_onnx
+    known: dict[Any, Any] = {}
+
+    def to_onnx(module: Any, ports: Any, *, multiple: int, **options: Any) -> Any:
+        computes = getattr(module, "compute", module.forward).__qualname__
+        weights = tuple((name, float(values.double().sum())) for name, values in module.state_dict().items())
+        key = (computes, tuple(port.shape for port in ports), multiple, weights)
+        if key not in known:
+            known[key] = trace(module, ports, multiple=multiple, **options)
+        return copy.deepcopy(known[key])  # what is made of it may change it
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place in places:
+            patch.setattr(place, "to_onnx", to_onnx)
+        yield

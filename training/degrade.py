@@ -18,7 +18,7 @@ from restonnx.training.recipe import RECIPES, load, set_value
 Floats = NDArray[np.float32]
 WHOLE: dict[str, dict[str, Any]] = {"dual_camera": {"view": "centre"}, "micrograph": {"drawn_share": 0.0}}
 """What is otherwise for a whole image than for a crop of one: unless it is set, this."""
-HIDDEN = ("none", "raw")
+HIDDEN = ("none", "raw", "linear")
 """Kinds that make no image of an image."""
 
 

@@ -257,7 +257,7 @@ def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) ->
         raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
     if data is not None:
         return Crops(load_clean(Path(data), channels=recipe.image_channels, smallest=size), size, seed)
-    if recipe.degradation.kind in ("none", "raw"):
+    if recipe.degradation.kind in ("none", "raw", "linear"):
         raise InputError(f"{recipe.name} learns from clean photographs alone: give it data instead of pairs")
     assert pairs is not None
     reference = getattr(recipe.network, "reference", False)

@@ -16,13 +16,14 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from restonnx.errors import ModelError
 from restonnx.onnx_file import OnnxFile, TensorInfo, parse
+from restonnx.trust import quoted, trusted
 
 METADATA_KEY = "restonnx"
 """The key of `ModelProto.metadata_props` under which the JSON of `Metadata` stands."""
@@ -32,9 +33,6 @@ SCHEMA = 1
 
 MAX_DRAWS = 1000
 MAX_TILE_SIDE = 65536
-MAX_WEIGHT_BYTES = 4 * 2**30
-OPERATOR_DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))
-"""What ONNX Runtime brings along; operators of other domains would need foreign code."""
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -102,7 +100,7 @@ class SamplerSpec(_Part):
 
 
 class MosaicSpec(_Part):
-    """How a model of the domain cfa sees a mosaic: black is 0 and saturation 1, not white balanced.
+    """How a model sees a mosaic, or one of camera_rgb the colours made of it: 0 is black, 1 saturation, not balanced.
 
     With four channels the mosaic is packed: red, green beside red, green beside blue, blue, in any camera's phase.
     """
@@ -151,7 +149,7 @@ class Metadata(_Part):
     """In the graph's order: `image`, then `noise` unless the sampler draws none, then others."""
     tile: TileSpec
     mosaic: MosaicSpec | None = None
-    """For the domain cfa alone; None there is the linear reading."""
+    """For the domains cfa and camera_rgb alone; None there is the linear reading."""
     precision: Literal["float32", "float16", "mixed", "int8"]
     licence: Text
     authors: tuple[str, ...]
@@ -166,6 +164,11 @@ class Metadata(_Part):
     parent: str | None = None
     """SHA-256 of the checkpoint that training started from."""
 
+    @property
+    def for_raw(self) -> bool:
+        """Whether it sees a sensor's data as a RAW pipeline alone gives them: `restonnx develop`, `restonnx.isp`."""
+        return self.domain == "cfa" or self.mosaic is not None
+
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         low, high = self.range
@@ -176,8 +179,8 @@ class Metadata(_Part):
             raise ValueError(
                 f"channels must be {' or '.join(map(str, allowed))} for {self.domain}, not {self.channels}"
             )
-        if self.mosaic is not None and self.domain != "cfa":
-            raise ValueError(f"mosaic belongs to the domain cfa, not to {self.domain}")
+        if self.mosaic is not None and self.domain not in ("cfa", "camera_rgb"):
+            raise ValueError(f"mosaic belongs to the domains cfa and camera_rgb, not to {self.domain}")
         roles = [spec.role for spec in self.inputs]
         wanted = ["image", "noise"] if self.sampler.draws else ["image"]
         if roles[: len(wanted)] != wanted or roles.count("image") != 1 or roles.count("noise") != len(wanted) - 1:
@@ -251,10 +254,7 @@ def read(path: str | Path) -> ModelFile:
     path = Path(path).expanduser()
     onnx = parse(path)
     metadata = _metadata(path, onnx)
-    _check_operators(path, onnx)
-    if onnx.weight_bytes > MAX_WEIGHT_BYTES:
-        raise ModelError(f"{path} declares {onnx.weight_bytes / 2**30:.1f} GiB of weights; at most 4 GiB are allowed")
-    external = tuple(_external_file(path, location) for location in onnx.external)
+    external = trusted(path, onnx)
     _check_inputs(path, metadata, onnx.inputs)
     _check_output(path, metadata, onnx.outputs)
     size_bytes = onnx.size_bytes + sum(file.stat().st_size for file in external)
@@ -266,7 +266,7 @@ def _metadata(path: Path, onnx: OnnxFile) -> Metadata:
 
     text = onnx.metadata.get(METADATA_KEY)
     if text is None:
-        by = f"another program ({_quoted(onnx.producer)})" if onnx.producer else "another program"
+        by = f"another program ({quoted(onnx.producer)})" if onnx.producer else "another program"
         raise ModelError(
             f'{path} was made by {by} and has no metadata under the key "{METADATA_KEY}": '
             "export it with `restonnx export`, or add the metadata"
@@ -279,7 +279,7 @@ def _metadata(path: Path, onnx: OnnxFile) -> Metadata:
         raise ModelError(f'{path}: the metadata under the key "{METADATA_KEY}" must be a JSON object')
     schema = content.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
-        shown = "no schema number" if schema is None else f"schema {_quoted(schema)}"
+        shown = "no schema number" if schema is None else f"schema {quoted(schema)}"
         raise ModelError(
             f"{path}: the metadata has {shown}, but this restonnx reads schema {SCHEMA}: "
             "export the model again with `restonnx export`, or upgrade restonnx"
@@ -295,51 +295,16 @@ def _first_problem(error: ValidationError) -> str:
     field = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    where = f"the metadata's field {_quoted(field)}" if field else "the metadata"
+    where = f"the metadata's field {quoted(field)}" if field else "the metadata"
     return f"{where} is not valid: {message[:1].lower()}{message[1:]}{more}"
-
-
-def _check_operators(path: Path, onnx: OnnxFile) -> None:
-    foreign = sorted((domain, kind) for domain, kind in onnx.operators if domain not in OPERATOR_DOMAINS)
-    if foreign:
-        domain, kind = foreign[0]
-        raise ModelError(
-            f"{path} uses the operator {_quoted(kind)} of the domain {_quoted(domain)}; "
-            "only the operators of ONNX and ONNX Runtime are allowed"
-        )
-
-
-def _external_file(path: Path, location: str) -> Path:
-    """The file that a tensor's data lies in.
-
-    A stranger's model must not make ONNX Runtime read any file of the user's that it names.
-    """
-    if not location:
-        raise ModelError(f"{path} keeps weights outside the file without naming where; export it again as one file")
-    shown, folder = _quoted(location), path.parent.resolve()
-    if "_MEM_ADDR_/" in location:  # ONNX Runtime's own mark: it would read the process's memory instead of a file
-        raise ModelError(f"{path} keeps weights in {shown}, a memory address; export it again as one file")
-    # A path that is absolute on Windows alone is refused everywhere: the file may travel.
-    if Path(location).is_absolute() or PureWindowsPath(location).anchor:
-        raise ModelError(f"{path} keeps weights in {shown}, an absolute path; they must lie in the model's own folder")
-    try:
-        file = (folder / location).resolve()
-        inside, exists = file.is_relative_to(folder), file.is_file()
-    except (OSError, ValueError, RuntimeError):
-        inside, exists = True, False
-    if not inside:
-        raise ModelError(f"{path} keeps weights in {shown}, outside the model's folder; they must lie in it")
-    if not exists:
-        raise ModelError(f"{path} keeps weights in {shown}, which is missing; copy it beside the model")
-    return file
 
 
 def _check_inputs(path: Path, metadata: Metadata, inputs: tuple[TensorInfo, ...]) -> None:
     wanted, found = [spec.name for spec in metadata.inputs], [tensor.name for tensor in inputs]
     if wanted != found:
         raise ModelError(
-            f"{path}: the metadata names the inputs {', '.join(map(_quoted, wanted))}, "
-            f"but the graph takes {', '.join(map(_quoted, found)) or 'none'}"
+            f"{path}: the metadata names the inputs {', '.join(map(quoted, wanted))}, "
+            f"but the graph takes {', '.join(map(quoted, found)) or 'none'}"
         )
     for spec, tensor in zip(metadata.inputs, inputs, strict=True):
         _check_dtype(path, "input", tensor)
@@ -349,7 +314,7 @@ def _check_inputs(path: Path, metadata: Metadata, inputs: tuple[TensorInfo, ...]
 
 def _check_output(path: Path, metadata: Metadata, outputs: tuple[TensorInfo, ...]) -> None:
     if [tensor.name for tensor in outputs] != ["restored"]:
-        found = ", ".join(_quoted(tensor.name) for tensor in outputs) or "none"
+        found = ", ".join(quoted(tensor.name) for tensor in outputs) or "none"
         raise ModelError(f'{path}: the graph must have the one output "restored", not {found}')
     _check_tensor(path, "output", outputs[0], {"N": None, "C": metadata.channels, "H": None, "W": None})
 
@@ -392,9 +357,3 @@ def _check_tensor(
 def _check_dtype(path: Path, what: str, tensor: TensorInfo) -> None:
     if tensor.dtype != "float32":
         raise ModelError(f'{path}: the {what} "{tensor.name}" is {tensor.dtype}; it must be float32')
-
-
-def _quoted(value: object) -> str:
-    """Text from the file as it may be shown: in quotes, one line, no control characters, not too long."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
-    return f'"{text}"' if len(text) <= 100 else f'"{text[:100]}..."'

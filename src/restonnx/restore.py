@@ -368,9 +368,10 @@ def _refuse_other_models(meta: Metadata) -> None:
 
 
 def _check_arguments(meta: Metadata, strength: Any, seed: int, samples: Any, return_std: bool) -> None:
-    if meta.domain == "cfa" and meta.channels > 1:
+    if meta.for_raw and meta.channels > 1:
+        data = "packed mosaic" if meta.domain == "cfa" else "linear colours"
         raise ModelError(
-            f"{meta.name} restores the packed mosaic of a camera RAW file, not an image: use `restonnx develop`, or "
+            f"{meta.name} restores the {data} of a camera RAW file, not an image: use `restonnx develop`, or "
             "restonnx.isp from Python"
         )
     noise.check_seed(seed)

@@ -169,7 +169,7 @@ def _task(restorer: Restorer, size: tuple[int, int]) -> tuple[Callable[[], objec
     """What is timed, and the height and width that the network's tiles are cut from."""
     meta, rng = restorer.metadata, np.random.default_rng(0)
     roles = {spec.role: spec.name for spec in meta.inputs if spec.role not in ("image", "noise")}
-    if meta.channels not in (1, 3):
+    if meta.channels == 4 or (meta.for_raw and meta.channels == 3):
         height, width = (side // PACKED for side in size) if meta.domain == "cfa" else size
         low, high = meta.range
         images = low + np.float32(high - low) * rng.random((1, meta.channels, height, width), np.float32)

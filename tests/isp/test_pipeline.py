@@ -10,7 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import rawpy
-from raw_files import BAYER, BLACK, WHITE, X_TRANS, Changed, dng, libraw_render, numbers, shape_of, with_exif
+from raw_files import (
+    BAYER,
+    BLACK,
+    WHITE,
+    X_TRANS,
+    Changed,
+    dng,
+    libraw_render,
+    mosaic_of,
+    numbers,
+    shape_of,
+    with_exif,
+    with_noise,
+)
 
 from restonnx import images, isp
 from restonnx.errors import Cancelled, InputError
@@ -95,6 +108,20 @@ def test_a_stage_on_linear_colours_changes_the_picture(tmp_path: Path, kind: str
     assert np.median((picture.pixels / np.maximum(expected, 1))[inside]) == pytest.approx(1, abs=0.015), (
         "highlights are clipped before or after"
     )
+
+
+@pytest.mark.parametrize("kind", ["RGGB", "X-Trans"])
+def test_stages_on_colours_see_noise_below_black_and_the_profile_of_the_mosaic(tmp_path: Path, kind: str) -> None:
+    pattern, dark = KINDS[kind], np.broadcast_to(np.array([0.002, 0.004, 0.003], np.float32), (530, 526, 3))
+    noisy = with_noise(mosaic_of(dark, pattern), 4e-3, 4e-5) * (WHITE - BLACK) + BLACK
+    path = dng(tmp_path / "a.dng", np.rint(noisy).clip(0, WHITE).astype(np.uint16), pattern, noise=(4e-3, 4e-5))
+    stage = Changed("camera_rgb")
+    isp.develop(path, [stage])
+    image, meta, _ = stage.seen[0]
+    assert image.min() < -0.01
+    assert image[8:-8, 8:-8].mean((0, 1)) == pytest.approx(dark[0, 0], abs=2e-4), "cut off: 0.0018 brighter"
+    assert meta.noise is not None
+    assert (meta.noise.source, meta.noise.a, meta.noise.b) == ("DNG", (4e-3,) * 3, (4e-5,) * 3)
 
 
 def test_stages_follow_one_another(tmp_path: Path) -> None:

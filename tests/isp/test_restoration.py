@@ -14,8 +14,10 @@ from restonnx import isp
 from restonnx.errors import InputError, ModelError
 from restonnx.isp import RestorationStage
 from restonnx.isp.frame import MONOCHROME
+from restonnx.isp.restoration import FOR_RAW
 from restonnx.isp.stabilise import Stabiliser
 from restonnx.model import read
+from restonnx.restore import restore
 
 PROFILE = isp.NoiseProfile((1e-3,) * 3, (1e-5,) * 3)
 SIGMA = Stabiliser(1e-3, 1e-5).sigma
@@ -235,11 +237,13 @@ class TestMetadata:
             ({"reading": "k-sigma"}, "cfa", "anchor belongs to the reading k-sigma"),
             ({"reading": "linear", "anchor": [1e-3, 0.0]}, "cfa", "anchor belongs to the reading k-sigma"),
             ({"reading": "k-sigma", "anchor": [0.0, 0.0]}, "cfa", "anchor must be a > 0"),
-            ({"reading": "linear"}, "camera_rgb", "mosaic belongs to the domain cfa"),
+            ({"reading": "linear"}, "linear_rgb", "mosaic belongs to the domains cfa and camera_rgb"),
         ],
     )
     def test_nonsense_is_refused(self, tmp_path: Path, mosaic: Any, domain: str, text: str) -> None:
-        path = tiny_model(tmp_path, channels=4, domain=domain, draws=0, metadata={"mosaic": mosaic})
+        path = tiny_model(
+            tmp_path, channels=4 if domain == "cfa" else 3, domain=domain, draws=0, metadata={"mosaic": mosaic}
+        )
         with pytest.raises(ModelError, match=text):
             read(path)
 
@@ -251,3 +255,53 @@ def test_a_packed_model_may_name_another_for_frames_without_a_bayer_mosaic(tmp_p
     at_x_trans = packed.placed(noisy_mosaic(X_TRANS).meta)
     assert (at_mono.domain, at_x_trans.domain) == ("cfa", "linear_rgb")
     assert at_mono.metadata.channels == at_x_trans.metadata.channels == 1
+
+
+def sensor_model(folder: Path, **options: Any) -> Path:
+    """A tiny model of the sensor's linear colours, in the reading of linear-denoise."""
+    mosaic = {"mosaic": {"reading": "variance-stabilised"}}
+    options = {"domain": "camera_rgb", "draws": 0, "family": "direct", "metadata": mosaic} | options
+    return tiny_model(folder / "sensor.onnx", name="sensor", **options)
+
+
+def test_a_model_of_the_sensors_colours_sees_them_through_the_transform_of_the_mosaics_noise(tmp_path: Path) -> None:
+    clean = np.broadcast_to(np.array([0.02, 0.5, 0.3], np.float32), (61, 75, 3))
+    given = frame(with_noise(clean, 1e-3, 1e-5), noise=PROFILE)
+    inner = (slice(8, -8), slice(8, -8))
+    result = isp.apply(given, stage(sensor_model(tmp_path), keep_means=False)).image
+    assert np.std((result - clean)[inner]) < 0.4 * np.std((given.image - clean)[inner])
+    assert result[inner].mean((0, 1)) == pytest.approx(clean[0, 0], rel=0.02), "a mean of roots is a smaller one"
+    same = isp.apply(given, stage(sensor_model(tmp_path, blur=False), keep_means=False)).image
+    bias = (same - given.image)[inner].mean((0, 1))
+    assert bias == pytest.approx([0.25e-3] * 3, rel=0.3), "what was not averaged is taken for its expectation"
+    balanced = isp.Frame(given.image, isp.FrameMeta("linear_rgb", color_space="srgb", wb_applied=True))
+    assert isp.apply(balanced, stage(sensor_model(tmp_path), noise=PROFILE)).meta.domain == "linear_rgb"
+
+
+def test_models_for_raw_are_tried_in_turn(tmp_path: Path, tiny_gray: Path) -> None:
+    first = stage(cfa_model(tmp_path), otherwise=(sensor_model(tmp_path), tiny_gray))
+    kinds = {"Bayer": BAYER["RGGB"], "X-Trans": X_TRANS, "monochrome": MONOCHROME}
+    taken = {kind: first.placed(noisy_mosaic(pattern, noise=None).meta) for kind, pattern in kinds.items()}
+    taken["linear"] = first.placed(isp.FrameMeta("camera_rgb"))
+    names = {kind: (one.metadata.name, one.domain) for kind, one in taken.items()}
+    assert names == {
+        "Bayer": ("packed", "cfa"),
+        "X-Trans": ("sensor", "camera_rgb"),
+        "monochrome": ("tiny-gray", "cfa"),
+        "linear": ("tiny-gray", "linear_rgb"),
+    }
+    again = first.placed(noisy_mosaic(X_TRANS, noise=None).meta)
+    assert again is taken["X-Trans"], "a model is loaded once"
+
+
+def test_the_shipped_models_suit_every_kind_of_file() -> None:
+    first = stage(FOR_RAW[0], otherwise=FOR_RAW[1:])
+    places = [first.placed(noisy_mosaic(pattern, noise=None).meta).domain for pattern in (BAYER["RGGB"], MONOCHROME)]
+    assert places == ["cfa", "cfa"]
+    colours = [first.placed(meta) for meta in (noisy_mosaic(X_TRANS, noise=None).meta, isp.FrameMeta("camera_rgb"))]
+    assert all(one.domain in ("camera_rgb", "linear_rgb") for one in colours)
+
+
+def test_a_model_of_the_sensors_colours_refuses_ordinary_images(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="restores the linear colours of a camera RAW file, not an image"):
+        restore(np.zeros((32, 32, 3), np.uint8), sensor_model(tmp_path), device="cpu")

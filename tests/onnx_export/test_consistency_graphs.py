@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 pytest.importorskip("torch", reason='exporting needs torch: pip install "restonnx[train]"')
 
 import torch
-from tiny_published import CONSISTENCY, built, drawn
+from tiny_published import CONSISTENCY, built, drawn, traced_once
 
 from restonnx import noise as noises
 from restonnx.diffusion import consistency
 from restonnx.diffusion.consistency import Preconditioning, multistep_sigmas
 from restonnx.errors import InputError
+from restonnx.onnx_export import consistency_graphs
 from restonnx.onnx_export.consistency_graphs import ConsistencyChain
 from restonnx.onnx_export.export import export_checkpoint, unrolled
 from restonnx.onnx_export.official_graphs import ConsistencyDenoiser
@@ -103,11 +105,19 @@ def test_a_published_model_in_three_steps_is_in_the_graph_what_it_is_in_torch(tm
     assert [spec.role for spec in meta.inputs] == ["image", "noise", "noise_level"]
 
 
+@pytest.fixture
+def network_once() -> Iterator[None]:
+    with traced_once(consistency_graphs):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("network_once")
 def test_ours_in_two_steps_restores_an_image_as_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from restonnx.onnx_export import export
 
     monkeypatch.setattr(export, "sufficient_halo", lambda *_: 8)  # measured elsewhere
+    monkeypatch.setattr(export, "receptive_radius", lambda *_: 32)
     recipe = parse_recipe(OURS)
     network = recipe.build()
     for i, parameter in enumerate(network.parameters()):

@@ -18,6 +18,7 @@ def piece() -> onnx.ModelProto:
         numpy_helper.from_array(np.array([2.0], np.float32), "net.weight"),
         numpy_helper.from_array(np.array([1.0], np.float32), "constant"),
         numpy_helper.from_array(np.array(100.0, np.float32), "limit"),
+        numpy_helper.from_array(np.array([3.0], np.float32), "net.unread"),
     ]
     nodes = [
         helper.make_node("Mul", ["x", "net.weight"], ["product"], name="a"),
@@ -48,7 +49,7 @@ def test_a_piece_that_is_called_twice_stores_its_weights_once() -> None:
     np.testing.assert_array_equal(run(model, IMAGE), 4 * IMAGE + 3)
     names = [tensor.name for tensor in model.graph.initializer]
     assert names.count("net.weight") == 1
-    assert len(names) == len(set(names)) == 3
+    assert len(names) == len(set(names)) == 3  # without the one that no node reads
 
 
 def test_a_loop_runs_a_piece_so_many_times() -> None:

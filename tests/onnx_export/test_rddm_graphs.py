@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 pytest.importorskip("torch", reason='exporting needs torch: pip install "restonnx[train]"')
 
 import torch
-from tiny_published import RDDM, built, drawn
+from tiny_published import RDDM, built, drawn, traced_once
 
 from restonnx.diffusion import rddm, rddm_ddim, rddm_paths, rddm_schedules
 from restonnx.diffusion.rddm import Reading
-from restonnx.onnx_export.freeze import compare, to_onnx
+from restonnx.onnx_export import parts
+from restonnx.onnx_export.freeze import compare
 from restonnx.onnx_export.rddm_graphs import Rddm, RddmConverted, standardised
 
 SCHEDULE = rddm_schedules.power(20)
@@ -21,6 +23,7 @@ DDIM = rddm_schedules.from_betas(rddm_schedules.ddim_betas(20, end=0.2))
 BOUNDS = (-1.0, 1.0)
 TWO = replace(RDDM, layout="two")
 NOTHING_SEEN = replace(RDDM, layout="two", in_channels=3)
+BLIND = replace(RDDM, in_channels=3)
 MASKED = replace(RDDM, in_channels=9)
 SIDE = 8
 
@@ -137,21 +140,30 @@ def graphs() -> dict[str, Any]:
         "two networks": lambda: Rddm(built(TWO), SCHEDULE, clipped, steps=2, eta=1.0),
         "shared encoder": lambda: Rddm(built(replace(RDDM, layout="shared")), SCHEDULE, clipped, steps=2),
         "a mask": lambda: Rddm(built(MASKED), SCHEDULE, Reading("pred_res", clip_clean=BOUNDS), steps=2),
-        "decoupled generation": lambda: Rddm(
-            built(NOTHING_SEEN), DDIM, Reading(clip_clean=BOUNDS, time="cumulative"), generate=True, steps=2,
-            order="residual_first",
+        "residual first": lambda: Rddm(
+            built(TWO), DDIM, Reading(clip_clean=BOUNDS, time="cumulative"), steps=2, order="residual_first"
         ),
-        "converted": lambda: RddmConverted(built(replace(NOTHING_SEEN, layout="single")), DDIM, steps=2, clip=BOUNDS),
+        "generation": lambda: Rddm(
+            built(BLIND), SCHEDULE, Reading("pred_noise", clip_clean=BOUNDS), generate=True, steps=2
+        ),
+        "converted": lambda: RddmConverted(built(BLIND), DDIM, steps=2, clip=BOUNDS),
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def each_network_once() -> Iterator[None]:
+    with traced_once(parts):
+        yield
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", graphs())
+@pytest.mark.usefixtures("each_network_once")
 def test_the_graph_equals_torch_at_every_size(name: str) -> None:
     module = graphs()[name]().eval()
     standardised(module.network)
-    model = to_onnx(module, module.ports, unit=SIDE, multiple=module.multiple)
+    model = module.to_onnx(SIDE)
     names = [tensor.name for tensor in model.graph.initializer]
     assert all(names.count(weight) == 1 for weight in module.network.state_dict())
     assert max(compare(model.SerializeToString(), module, module.ports, SIDE)) < 1e-4

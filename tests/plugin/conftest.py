@@ -60,12 +60,21 @@ def qapp_args(display: None) -> list[str]:
     return ["restonnx tests"]
 
 
+@pytest.fixture(autouse=True)
+def settings_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the settings of the last runs are kept: no test sees or touches the user's own."""
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda *_, **__: str(tmp_path / "settings"))
+    return tmp_path / "settings"
+
+
 @pytest.fixture
 def make_viewer(display: None, make_napari_viewer_proxy: Any, manager: Any) -> Callable[..., Any]:
     """Makes viewers as plugins see them: no private attributes, no changes outside the main thread."""
 
     def make(**options: Any) -> Any:
-        return make_napari_viewer_proxy(strict_qt="raise", **options)
+        made = make_napari_viewer_proxy(strict_qt="raise", **options)
+        assert os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"], "no plugin may change the viewer from another thread"
+        return made
 
     return make
 

@@ -80,15 +80,30 @@ def test_the_manifest_names_what_can_be_imported(display: None) -> None:
     assert "valid" in finished.stdout
 
 
-def test_the_parts_without_a_window_load_neither_qt_nor_napari() -> None:
-    folder = ROOT / "src" / "restonnx" / "plugin"
-    names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
-    code = f"import sys, restonnx, {', '.join('restonnx.plugin.' + name for name in names)}\n"
-    code += "print([name for name in ('napari', 'qtpy', 'PySide6', 'dask', 'zarr') if name in sys.modules])"
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=False
-    )
-    assert finished.stdout.strip() == "[]", finished.stderr
+def test_all_but_the_window_works_where_neither_napari_nor_qt_is_installed() -> None:
+    folder = ROOT / "src"
+    apart = {"training", "onnx_export", "view", "__main__.py", "__init__.py"}
+    paths = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    names = [".".join(path.with_suffix("").parts) for path in paths if not apart & set(path.parts)]
+    assert "restonnx.plugin.engine" in names
+    code = f"""
+import importlib, sys
+absent = {{"napari", "npe2", "qtpy", "superqt", "vispy", "PySide6", "PyQt6", "PyQt5", "dask", "zarr"}}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError("not installed", name=name)
+sys.meta_path.insert(0, Absent())
+for name in {names}:
+    importlib.import_module(name)
+import numpy
+from restonnx.plugin.preferences import Preferences, preferences
+assert preferences() == Preferences()
+import restonnx
+print(restonnx.restore(numpy.zeros((16, 16), "u1"), "denoise-gray").shape, len(absent & set(sys.modules)))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
+    assert finished.stdout.strip() == "(16, 16) 0", finished.stderr
 
 
 def test_a_menu_command_restores_the_selected_image(viewer: Any, drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +119,48 @@ def test_a_menu_command_restores_the_selected_image(viewer: Any, drive: Drive, m
     get_app_model().commands.execute_command("restonnx.denoise").result()
     driver.settle()
     assert driver.names() == ["first", "first denoise-gray", "second", "second denoise"]
+
+
+def test_a_command_runs_with_the_settings_of_the_tasks_last_run(
+    viewer: Any, drive: Drive, models: Models, photograph: np.ndarray
+) -> None:
+    layer = viewer.add_image(photograph, name="photo", rgb=True)
+    driver = drive(viewer)
+    driver.choose(layer, models("tiny"), strength=0.5, seed=9, replace=False)
+    first = driver.restore()
+    driver.choose(model="inpaint", strength=1.0, seed=0)  # another task is shown
+    commands.denoise(viewer)
+    driver.settle()
+    assert len(viewer.layers) == 3
+    viewer.window.remove_dock_widget(driver.widget)  # it is closed
+    commands.denoise(viewer)
+    driver = drive(viewer)
+    made = [one for one in viewer.layers if one.name != "photo"]
+    assert len(made) == 3
+    assert all(np.array_equal(one.data, first.data) for one in made)
+    assert {one.metadata["restonnx"]["seed"] for one in made} == {9}
+    driver.choose(seed=5)  # what is shown, though it was not run yet, stands above what was
+    commands.denoise(viewer)
+    driver.settle()
+    assert {one.metadata["restonnx"].get("seed") for one in viewer.layers if one.name != "photo"} == {9, 5}
+
+
+def test_a_task_with_models_of_several_scales_offers_them(viewer: Any, drive: Drive, models: Models) -> None:
+    image = viewer.add_image(np.random.default_rng(0).integers(0, 60000, (16, 20), dtype=np.uint16))
+    enlarge = {"channels": 1, "metadata": {"task": "enlarge"}}
+    models("tiny-x2", scale=2, **enlarge)
+    driver = drive(viewer)
+    form = driver.widget.form
+    assert form.scale.isHidden(), "models of denoising have none"
+    driver.choose(image, "tiny-x2")
+    assert not form.scale.isHidden()
+    models("tiny-x3", scale=3, **enlarge)
+    assert form.entry.name == "tiny-x2"
+    assert [form.scale.itemData(n) for n in range(form.scale.count())] == [2, 3]
+    form.scale.setCurrentIndex(form.scale.findData(3))
+    driver.settle()
+    assert form.entry.name == "tiny-x3"
+    assert driver.restore().data.shape == (48, 60)
 
 
 def test_the_samples_are_what_they_say(viewer: Any, drive: Drive) -> None:
@@ -122,7 +179,7 @@ def test_a_model_that_is_dropped_on_the_viewer_is_added(
 ) -> None:
     path = tiny_model(tmp_path / "any.onnx", name="dropped")
     driver = drive(viewer)
-    viewer.open(str(path), plugin="restonnx")
+    viewer.open(str(path), plugin=None)  # napari finds out whose it is
     assert (user_models / "dropped.onnx").is_file()
     assert driver.said() == ['Added the model "dropped"; choose it in Plugins > restonnx > Restore.']
     assert driver.widget.form.choose_model("dropped")
@@ -163,7 +220,9 @@ def test_another_model_of_the_same_name_is_replaced_when_the_user_agrees(
     first, second = (tiny_model(tmp_path / f"{n}.onnx", name="same", halo=n) for n in (8, 12))
     driver = drive(viewer)
     monkeypatch.setattr(driver.widget, "_agreed", lambda question: agreed)
-    assert driver.widget.add_model(first)
+    monkeypatch.setattr("restonnx.plugin.view.widget.QFileDialog.getOpenFileName", lambda *_: (str(first), ""))
+    driver.widget.form.add.click()
+    assert driver.widget.form.entry.name == "same"
     assert driver.widget.add_model(first)  # the same file again is no question
     assert driver.widget.add_model(second) is agreed
     assert (user_models / "same.onnx").read_bytes() == (second if agreed else first).read_bytes()
@@ -211,10 +270,19 @@ def test_before_and_after_are_switched(viewer: Any, drive: Drive, models: Models
     driver = drive(viewer)
     driver.choose(layer, models("tiny"))
     result = driver.restore()
-    driver.widget.compare.toggle.click()
+    toggle = driver.widget.compare.toggle
+    toggle.click()
     assert not result.visible
-    driver.widget.compare.toggle.click()
+    toggle.click()
     assert result.visible
+    toggle.click()
+    driver.choose(seed=3)
+    result = driver.restore() or viewer.layers[-1]
+    assert result.visible
+    assert not toggle.isChecked(), "the new result is shown"
+    toggle.click()
+    driver.choose(viewer.add_image(photograph, name="other", rgb=True))
+    assert result.visible, "nothing stays hidden that the switch cannot show again"
 
 
 def test_the_difference_is_result_minus_input(viewer: Any, drive: Drive, models: Models) -> None:
@@ -243,6 +311,13 @@ def test_the_preferences_of_napari_are_the_first_settings(viewer: Any, drive: Dr
         assert driver.widget.form.settings().memory == 0.5
     finally:
         found.device, found.memory = "auto", 2.0
+
+
+def test_the_widget_asks_for_the_height_of_all_that_stands_in_it(viewer: Any, drive: Drive) -> None:
+    widget = drive(viewer).widget
+    parts = (widget.form, widget.panel, widget.compare)
+    assert widget.sizeHint().height() > sum(part.sizeHint().height() for part in parts)
+    assert widget.minimumSizeHint().height() < 300, "it scrolls in a small window"
 
 
 def test_a_closed_widget_can_be_opened_again(viewer: Any, drive: Drive, models: Models, photograph: np.ndarray) -> None:

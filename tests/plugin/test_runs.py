@@ -242,13 +242,23 @@ def test_a_preview_follows_the_view_and_a_drawn_rectangle(viewer: Any, drive: Dr
     driver.wait(lambda: "image preview" in driver.names())
     assert np.allclose(viewer.layers["image preview"].translate, (20, 30))
     assert viewer.layers["image preview"].data.shape == (40, 40)
-    first = viewer.layers["image preview"].data
+    shown, first = viewer.layers["image preview"].unique_id, viewer.layers["image preview"].data
     driver.widget.form.seed.setValue(7)
     driver.wait(lambda: not np.array_equal(viewer.layers["image preview"].data, first))
     panel.region.setCurrentIndex(panel.region.findData("view"))
     viewer.scene.camera.center = (0, 200, 300)
     viewer.scene.camera.zoom = 30
     driver.wait(lambda: viewer.layers["image preview"].translate[0] > 150)
+    layer.gamma = 0.5
+    panel.preview.click()
+    driver.settle()
+    assert viewer.layers["image preview"].gamma == 0.5
+    preview, made = viewer.layers["image preview"], driver.widget._preview.outcome
+    assert preview.unique_id == shown, "a new layer would stop the window for half a second"
+    driver.widget.form.strength.value = 0.0
+    driver.wait(lambda: np.array_equal(preview.data, made.original))
+    driver.qtbot.wait(300)
+    assert driver.widget._preview.outcome is made, "the strength runs no model"
 
 
 def test_the_strength_is_mixed_without_a_run(

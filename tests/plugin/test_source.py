@@ -101,6 +101,10 @@ def test_a_snapshot_holds_the_finest_level_and_the_plane_that_is_shown() -> None
         opacity=1.0,
         interpolation2d="nearest",
         interpolation3d="linear",
+        rendering="mip",
+        iso_threshold=0.5,
+        attenuation=0.05,
+        projection_mode="none",
         metadata={},
     )
     dims = SimpleNamespace(ndim=4, displayed=(2, 3), point=(99.0, 8.0, 500.0, -3.0))

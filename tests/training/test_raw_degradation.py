@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from restonnx.isp.stabilise import Stabiliser
-from restonnx.training.degradations.raw import Raw, expected, pack, stabilised
+from restonnx.training.degradations.raw import Raw, pack
+from restonnx.training.degradations.sensor import expected, stabilised
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -23,9 +23,10 @@ from restonnx.training.degradations.micrograph import Micrograph, structures
 from restonnx.training.degradations.raindrop import Raindrop
 from restonnx.training.degradations.shadow import Shadow
 from restonnx.training.degradations.super_resolution import SuperResolution
+from restonnx.training.degrade import HIDDEN
 
 REAL = {"real_share": 1.0}
-KINDS = [(kind, {}) for kind in DEGRADATIONS if kind not in ("none", "raw")] + [("super_resolution", REAL)]
+KINDS = [(kind, {}) for kind in DEGRADATIONS if kind not in HIDDEN] + [("super_resolution", REAL)]
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -12,6 +12,7 @@ from restonnx.training.degradations.dehaze import Dehaze
 from restonnx.training.degradations.denoise import Denoise
 from restonnx.training.degradations.derain import Derain
 from restonnx.training.degradations.dual_camera import DualCamera
+from restonnx.training.degradations.linear import Linear
 from restonnx.training.degradations.low_light import LowLight
 from restonnx.training.degradations.micrograph import Micrograph
 from restonnx.training.degradations.raindrop import Raindrop
@@ -31,6 +32,7 @@ AnyDegradation = (
     | Deblur
     | Micrograph
     | Raw
+    | Linear
     | Clean
 )
 """Each has `degrade(clean, generator) -> (clean, degraded, ...)`: a batch of clean images (N, C, H, W) in [0, 1] and
@@ -52,6 +54,7 @@ DEGRADATIONS: dict[str, type[BaseModel]] = {
         Deblur,
         Micrograph,
         Raw,
+        Linear,
         Clean,
     )
 }

@@ -243,6 +243,8 @@ SUITES: dict[str, tuple[Suite, ...]] = {
 
 ELSEWHERE = {
     "raw-denoise": "benchmarks/raw_denoise.py measures it, on mosaics",
+    "raw-denoise-fast": "benchmarks/raw_denoise.py measures it, on mosaics",
+    "linear-denoise": "benchmarks/raw_denoise.py measures it, on demosaicked colours",
     "generate": "what makes new images has no true ones to be compared with",
 }
 """Models that are not measured here, and why."""

@@ -58,8 +58,8 @@ class Demosaic(StrEnum):
     AAHD = "AAHD"
 
 
-DEFAULT, WITHOUT_BAYER = "raw-denoise", "denoise-gray"
-"""Models; the second for files without a Bayer mosaic, where the first is not asked for by name."""
+DEFAULT = "raw-denoise"
+"""The model for Bayer mosaics, in whose stead others restore files of other kinds."""
 
 INPUTS = typer.Argument(metavar="IN", help="RAW files, or folders of them.", show_default=False)
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one RAW file.")
@@ -128,12 +128,13 @@ def develop(
     started = time.perf_counter()
     from restonnx.isp import Rendering
     from restonnx.isp.noise_profiles import read_table
+    from restonnx.isp.restoration import FOR_RAW
 
     rendering = Rendering(color_space.value, exposure, demosaic.value)
     settings: dict[str, Any] = {"device": device, "tile": tile, "noise": profile}
     settings |= {"noise_table": read_table(noise_table) if noise_table else None}
     settings |= {"domain": None if place == Place.auto else place.value}
-    settings |= {"otherwise": WITHOUT_BAYER if model == DEFAULT else None}
+    settings |= {"otherwise": FOR_RAW[1:] if model == DEFAULT else ()}
     stage = None if model == "none" else run_cancellable(lambda _: _stage(model, settings))
     outputs.make_folders(plan.jobs)
     say(running_on(stage.restorer) if stage else "no model: the files are developed as they are")

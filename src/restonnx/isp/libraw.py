@@ -24,6 +24,8 @@ from restonnx.isp.frame import MONOCHROME, Frame, FrameMeta, Matrix, Pattern
 FOVEON = b"FOVb"
 FLIPS = {0: 1, 3: 3, 5: 8, 6: 6}
 """LibRaw's number for the camera's position -> EXIF's orientation."""
+PEDESTAL = 1 / 16
+"""What a mosaic is lifted by to be demosaicked, of the way from black to saturation; more than noise goes below."""
 DEMOSAIC = ("AHD", "LINEAR", "VNG", "PPG", "DCB", "DHT", "AAHD")
 """The algorithms of the LibRaw in rawpy's wheels."""
 
@@ -146,14 +148,18 @@ def demosaicked(raw: Any, meta: FrameMeta, *, demosaic: str = "AHD") -> Frame:
     """The frame of the domain camera_rgb that LibRaw's demosaicking makes of a Bayer or X-Trans file.
 
     It works on balanced colours, whose edges agree, without clipping one channel before the others; the balance is
-    taken off again. Values below black are lost.
+    taken off again. Noise below black, which LibRaw would cut off, is kept: the mosaic is lifted before and the colours
+    let down after.
     """
     import rawpy
 
     options: dict[str, Any] = {"highlight_mode": rawpy.HighlightMode.Ignore, "gamma": (1, 1), "user_flip": 0}
-    pixels = _postprocess(raw, demosaic, output_color=rawpy.ColorSpace.raw, **options)
+    with _lifted(raw, meta) as (white, foot):
+        pixels = _postprocess(raw, demosaic, output_color=rawpy.ColorSpace.raw, user_sat=white, **options)
     gains = np.array(meta.wb, np.float32)
     image = pixels.astype(np.float32) / np.float32(65535) / (gains / gains.max())
+    image = (image - np.float32(foot)) / np.float32(1 - foot)
+    image[pixels == 0] = 0  # edges that LibRaw leaves empty; nothing else lies so far below black
     described = replace(
         meta,
         domain="camera_rgb",
@@ -164,6 +170,29 @@ def demosaicked(raw: Any, meta: FrameMeta, *, demosaic: str = "AHD") -> Frame:
         active_area=(0, 0, *image.shape[:2]),
     )
     return Frame(np.ascontiguousarray(image), described)
+
+
+@contextmanager
+def _lifted(raw: Any, meta: FrameMeta) -> Iterator[tuple[int, float]]:
+    """The mosaic inside LibRaw on a pedestal for a while: its white over black, and the pedestal's share of that.
+
+    The numbers are multiplied by a whole number where 16 bits have room, so that nothing of them is lost by rounding.
+    """
+    pixels = visible(raw)
+    before, black = pixels.copy(), cfa.spread(meta.black, meta.cfa)
+    span = float(raw.white_level) - min(raw.black_level_per_channel)  # what LibRaw takes for 1
+    gain = (65535 - float(black.max())) / (1 + PEDESTAL) / span
+    gain = float(int(gain)) if gain >= 1 else gain
+    foot = round(PEDESTAL * span * gain)
+    try:
+        for n, (_, where) in enumerate(cfa.sites(meta.cfa or MONOCHROME)):
+            level = np.float32(black.flat[n])
+            lifted = (before[where].astype(np.float32) - level) * np.float32(gain) + (level + foot)
+            pixels[where] = np.clip(np.rint(lifted), 0, 65535)
+        white = round(foot + span * gain)
+        yield white, foot / white
+    finally:
+        pixels[...] = before
 
 
 def _unpacked(file: str | io.BytesIO) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from restonnx.errors import InputError
-from restonnx.isp import cfa
+from restonnx.isp import cfa, scattered
 from restonnx.isp.frame import Floats, Frame, NoiseProfile
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
@@ -66,7 +66,7 @@ def noise_profile(frame: Frame, table: Table | None = None) -> NoiseProfile:
 def estimate(frame: Frame) -> NoiseProfile:
     """From the frame alone, for each colour. Noise that demosaicking has spread over neighbours is underrated.
 
-    Raises InputError where fewer than some 40 blocks of 16x16 pixels of a colour are usable.
+    Raises InputError where fewer than 40 blocks of 16x16 pixels of a colour (X-Trans: 36x36 pixels) are usable.
     """
     fits = fitted(frame)
     return NoiseProfile(tuple(fit.a for fit in fits), tuple(fit.b for fit in fits), "estimate")
@@ -75,6 +75,8 @@ def estimate(frame: Frame) -> NoiseProfile:
 def fitted(frame: Frame) -> tuple[Fit, ...]:
     """The fits behind `estimate`: of red, green and blue, or of the one colour of a monochrome sensor."""
     image, meta = frame.image, frame.meta
+    if meta.cfa is not None and len(meta.cfa) == scattered.PERIOD:
+        return tuple(_fit(*scattered.block_noise(image, meta.cfa, colour, BRIGHT)) for colour in range(3))
     if meta.domain == "display_rgb":
         raise InputError("the noise of a display image has no profile; take the frame before the transfer function")
     planes: dict[int, list[Floats]] = {}
@@ -83,7 +85,8 @@ def fitted(frame: Frame) -> tuple[Fit, ...]:
     else:
         for colour, where in cfa.sites(meta.cfa):
             planes.setdefault(colour, []).append(image[where])
-    return tuple(_fit(planes[colour]) for colour in sorted(planes))
+    blocks = ([_blocks(plane) for plane in planes[colour]] for colour in sorted(planes))
+    return tuple(_fit(*(np.concatenate(part) for part in zip(*each, strict=True))) for each in blocks)
 
 
 def from_table(table: Table, iso: float, colours: int = 3) -> NoiseProfile:
@@ -109,13 +112,12 @@ def read_table(path: str | Path) -> dict[float, tuple[float, float]]:
         raise InputError(f"{path} is no noise table; it should be a CSV file with the columns iso, a, b") from error
 
 
-def _fit(planes: list[Floats]) -> Fit:
-    parts = [_blocks(plane) for plane in planes]
-    means, variances = (np.concatenate([part[n] for part in parts]) for n in (0, 1))
+def _fit(means: Doubles, variances: Doubles) -> Fit:
+    """Through the flattest blocks of each brightness."""
     if len(means) < FEWEST:
         raise InputError(
-            f"the noise cannot be estimated: {len(means)} usable blocks of {BLOCK}x{BLOCK} pixels of one colour, "
-            f"and at least {FEWEST} are needed; give a profile or a table"
+            f"the noise cannot be estimated: the frame has {len(means)} usable blocks, and at least {FEWEST} are "
+            "needed; give a profile or a table"
         )
     order = np.argsort(means)
     bins = np.array_split(order, min(LEVELS, len(order) // 10))
@@ -141,14 +143,14 @@ def _blocks(plane: Floats) -> tuple[Doubles, Doubles]:
     usable = values.max(axis=1) <= BRIGHT
     if plane.min() >= 0:  # the camera has cut the noise below black off
         usable &= (values <= 0).mean(axis=1) < 0.02
-    return values[usable].mean(axis=1, dtype=np.float64), (noise[usable] ** 2).mean(axis=1)
+    return values[usable].mean(axis=1, dtype=np.float64), (noise[usable] ** 2).mean(axis=1) / SELECTION
 
 
 def _flattest(means: Doubles, variances: Doubles) -> tuple[float, float, int]:
     """Level, noise variance and number of the blocks with the least residual."""
     count = max(1, round(len(means) * FLATTEST))
     chosen = np.argsort(variances)[:count]
-    return float(means[chosen].mean()), float(np.median(variances[chosen])) / SELECTION, count
+    return float(means[chosen].mean()), float(np.median(variances[chosen])), count
 
 
 def _line(levels: Doubles, variances: Doubles, counts: Doubles) -> tuple[float, float]:

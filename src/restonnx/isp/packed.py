@@ -1,4 +1,4 @@
-"""A model on the planes of a packed mosaic, tile by tile: as many at a time as it has channels."""
+"""A model on the planes of a packed mosaic or of linear colours, tile by tile: as many at a time as it has channels."""
 
 from __future__ import annotations
 

@@ -94,7 +94,11 @@ def develop(
         rendered, loose = raw, None
         if coloured:
             mosaic = frame.meta.cfa is not None and not frame.meta.is_monochrome
-            begun = libraw.demosaicked(raw, frame.meta, demosaic=rendering.demosaic) if mosaic else restored
+            begun = restored
+            if mosaic:
+                begun = libraw.demosaicked(raw, frame.meta, demosaic=rendering.demosaic)
+                # Only on the mosaic the noise can be told; of what it becomes in its colours models know by training.
+                begun = begun._replace(meta=replace(begun.meta, noise=_noise_of(restored)))
             done = run.all(begun, coloured)
             if done is not begun and done.image.shape == frame.image.shape:
                 libraw.replace_pixels(raw, done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,12 +18,16 @@ from restonnx.isp.noise_profiles import Table, noise_profile
 from restonnx.isp.packed import restore_planes
 from restonnx.isp.stabilise import KSigma, Stabiliser
 from restonnx.isp.stage import Progress, camera_values
+from restonnx.model import ModelFile
 from restonnx.restore import Restorer
 
 if TYPE_CHECKING:
-    from restonnx.model import ModelFile
     from restonnx.session import Cancel
 
+Model = str | Path | ModelFile
+
+FOR_RAW: tuple[str, ...] = ("raw-denoise", "linear-denoise", "denoise-gray")
+"""The shipped models for camera files: the first that suits is taken."""
 TARGET_MEAN = 0.18
 """Linear light that the mean of a dark frame is lifted to before a display-trained model: mid-grey."""
 MOST_LIFT = 100.0
@@ -36,9 +41,11 @@ class RestorationStage:
     cfa: the Bayer mosaic packed and turned to RGGB, black subtracted, its noise made alike by the frame's profile. A
         model of four channels sees all planes at once; one of one channel, also a display model, plane by plane. A
         monochrome frame is one plane.
-    camera_rgb, linear_rgb: models trained on linear colours see them as they are; display-trained ones through an
-        invertible proxy: one exposure for the whole frame, sRGB's transfer function, and back. What lies above the
-        display's white is added again afterwards.
+    camera_rgb: models trained on the sensor's linear colours see them as they are, or with the noise of the mosaic that
+        they were made of alike everywhere.
+    linear_rgb: models trained on linear colours see them as they are; display-trained ones, here or on the sensor's
+        colours, through an invertible proxy: one exposure for the whole frame, sRGB's transfer function, and back.
+        What lies above the display's white is added again afterwards.
     display_rgb: the picture as it will be seen.
 
     Pixels at or above 0.99 of saturation are returned as they were, and each colour keeps the mean of the others.
@@ -46,13 +53,13 @@ class RestorationStage:
 
     def __init__(
         self,
-        model: str | Path | ModelFile = "denoise",
+        model: Model = "denoise",
         *,
         domain: Domain | None = None,
         noise: NoiseProfile | None = None,
         noise_table: Table | None = None,
         keep_means: bool = True,
-        otherwise: str | Path | ModelFile | None = None,
+        otherwise: Model | Sequence[Model] = (),
         device: str = "auto",
         tile: int | None = None,
     ) -> None:
@@ -63,7 +70,8 @@ class RestorationStage:
         noise: the frame's noise profile, instead of what its file says or its pixels show.
         noise_table: for frames of which neither says anything, see `restonnx.isp.noise_profiles.from_table`.
         keep_means: False for models that are meant to change the brightness.
-        otherwise: the model that `develop` takes instead for frames without a Bayer mosaic, where this one needs such.
+        otherwise: the model, or those in turn, that `develop` takes instead where this one does not suit: a packed one
+            does not suit frames without a Bayer mosaic, one of the sensor's colours suits those of a mosaic of colours.
         device, tile: as in `restonnx.restore`.
         Raises ModelError for a domain that the model cannot stand at.
         """
@@ -75,23 +83,29 @@ class RestorationStage:
         self._is_free = domain is None
         self._noise, self._table, self._keep_means = noise, noise_table, keep_means
         given: dict[str, Any] = {"noise": noise, "noise_table": noise_table, "keep_means": keep_means}
-        self._otherwise: str | Path | ModelFile | RestorationStage | None = otherwise
+        self._others = (otherwise,) if isinstance(otherwise, (str, Path, ModelFile)) else tuple(otherwise)
+        self._next: RestorationStage | None = None
         self._settings = given | {"device": device, "tile": tile}
 
     def placed(self, meta: FrameMeta) -> RestorationStage:
         """The stage itself; or where no domain was asked for and this frame has no Bayer mosaic, the same model on
-        linear colours, or the other model that was named for such frames."""
-        packed = self.domain == "cfa" and self.metadata.channels > 1
-        if packed and not meta.is_bayer and self._otherwise is not None:
-            if not isinstance(self._otherwise, RestorationStage):
-                self._otherwise = RestorationStage(self._otherwise, **self._settings)
-            return self._otherwise.placed(meta)
+        linear colours, or another model that was named for such frames."""
+        if self._others and not self._suits(meta):
+            if self._next is None:
+                self._next = RestorationStage(self._others[0], otherwise=self._others[1:], **self._settings)
+            return self._next.placed(meta)
         on_mosaic = meta.is_bayer or meta.is_monochrome
         if not self._is_free or self.domain != "cfa" or on_mosaic or self.metadata.domain == "cfa":
             return self
         other = copy.copy(self)
         other.domain = "linear_rgb"
         return other
+
+    def _suits(self, meta: FrameMeta) -> bool:
+        if self.domain == "cfa" and self.metadata.channels > 1:
+            return meta.is_bayer
+        # Where every pixel measured all colours the noise is white, which a model of demosaicked noise leaves in part.
+        return self.metadata.domain != "camera_rgb" or (meta.cfa is not None and not meta.is_monochrome)
 
     @property
     def restorer(self) -> Restorer:
@@ -126,6 +140,8 @@ class RestorationStage:
             return _blended(image, self._restored(image, run), strength)
         elif self.metadata.domain in ("display_rgb", "display_gray"):
             restored = self._through_proxy(image, run)
+        elif self.metadata.mosaic is not None:
+            restored = self._stabilised(image.transpose(2, 0, 1), Frame(image, meta), run).transpose(1, 2, 0)
         else:
             restored = self._restored(image, run)
         if self.scale > 1:
@@ -148,21 +164,26 @@ class RestorationStage:
         planes = image[None] if meta.is_monochrome else cfa.pack(image, pattern)
         if self.metadata.channels > len(planes):
             raise InputError(f"{self.name} restores packed Bayer mosaics, not {pattern_name(pattern)}")
-        readings = self._readings(Frame(image, meta))
-        seen = [reading.forward(plane) for reading, plane in zip(readings, planes, strict=True)]
-        level = readings[0].sigma if isinstance(readings[0], Stabiliser) else None
-        restored = restore_planes(self._restorer, np.stack(seen), noise_level=level, **run)
-        back = np.stack([reading.inverse(plane) for reading, plane in zip(readings, restored, strict=True)])
+        back = self._stabilised(planes, Frame(image, meta), run)
         if meta.is_monochrome:
             one: Floats = back[0]
             return one
         return cfa.unpack(back, pattern, (image.shape[0], image.shape[1]))
 
+    def _stabilised(self, planes: Floats, frame: Frame, run: dict[str, Any]) -> Floats:
+        """The model on the planes (C, h, w) of a frame, in the reading that it was trained in."""
+        readings = self._readings(frame)
+        seen = [reading.forward(plane) for reading, plane in zip(readings, planes, strict=True)]
+        level = readings[0].sigma if isinstance(readings[0], Stabiliser) else None
+        restored = restore_planes(self._restorer, np.stack(seen), noise_level=level, **run)
+        return np.stack([reading.inverse(plane) for reading, plane in zip(readings, restored, strict=True)])
+
     def _readings(self, frame: Frame) -> list[KSigma | Stabiliser | Linear]:
         """What makes each plane what the model was trained on."""
-        spec, colours = self.metadata.mosaic, (1,) if frame.meta.is_monochrome else cfa.RGGB_COLOURS
+        spec, meta = self.metadata.mosaic, frame.meta
+        colours = (1,) if meta.is_monochrome else cfa.RGGB_COLOURS if meta.is_bayer else (0, 1, 2)
         reading = spec.reading if spec else "linear"
-        if self.metadata.domain != "cfa":
+        if self.metadata.domain not in ("cfa", "camera_rgb"):
             reading = "variance-stabilised"
         if reading == "linear":
             if any(spec.role == "noise_level" for spec in self.metadata.inputs):

@@ -37,8 +37,8 @@ def by_task() -> dict[str, list[ModelEntry]]:
 
 
 def fitting(entries: Iterable[ModelEntry], *, raw: bool) -> list[ModelEntry]:
-    """Those for layers of RAW files with a Bayer mosaic, which models of mosaics restore too, or for other layers."""
-    return [entry for entry in entries if raw or entry.metadata.domain != "cfa"]
+    """Those for layers of RAW files with a Bayer mosaic, which models of a sensor's data restore too, or for others."""
+    return [entry for entry in entries if raw or not entry.metadata.for_raw]
 
 
 def shipped_tasks() -> dict[str, str]:

@@ -44,14 +44,21 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _run_task(viewer: napari.viewer.Viewer, task: str) -> None:
-    """Restore the selected image with the model of that task that was chosen last, or the best one for the image."""
+    """Restore the selected image with the model of that task and the settings that are shown; where the widget was
+    closed or shows another task, with those of the task's last run, or with the best model for the image."""
     from napari.utils.notifications import show_warning
 
+    from restonnx.plugin import last
     from restonnx.plugin.catalogue import title
+    from restonnx.plugin.view.open import is_open
 
+    was_open = is_open(viewer)
     widget = restore(viewer)
     chosen = widget.form.entry
-    if (chosen is None or chosen.task != task) and not widget.form.choose_task(task):
-        show_warning(f"There is no sound model for the task {title(task)}; `restonnx models list` says why.")
-        return
+    if chosen is None or chosen.task != task or not was_open:
+        if not widget.form.choose_task(task):
+            show_warning(f"There is no sound model for the task {title(task)}; `restonnx models list` says why.")
+            return
+        if (settings := last.recall(task)) is not None:
+            widget.form.choose_last(settings)
     widget.start_restore()

@@ -113,7 +113,7 @@ class Engine:
         """Do the job. Raises what `Restorer` raises; nothing is left on the disk then."""
         restorer = self.load(job.settings)
         meta = restorer.metadata
-        if meta.domain == "cfa":
+        if meta.for_raw:
             return _developed(job, restorer, progress, cancel)
         settings = job.settings.for_model(meta)
         source = job.source

@@ -17,6 +17,8 @@ KEY = "restonnx"
 """Under which a result's `layer.metadata` holds its record."""
 RAW_KEY = "raw"
 """Under which the metadata of a layer that was developed from a RAW file says what the camera noted."""
+FILE_KEY = "file"
+"""Under which a record names the file that the input was read from."""
 LAYER_ROLES = ("mask", "kernel", "reference")
 """Further inputs of a model that come from other layers."""
 ROLES = ("noise_level", *LAYER_ROLES)
@@ -72,9 +74,12 @@ def default_level(meta: Metadata) -> float | Literal["estimate"]:
 
 
 def record(
-    settings: Settings, meta: Metadata, source: str, *, sha256: str, provider: str, seconds: float
+    settings: Settings, meta: Metadata, source: str, *, sha256: str, provider: str, seconds: float, file: str = ""
 ) -> dict[str, Any]:
-    """What a result's metadata says about how it was made: plain values that any file format can hold."""
+    """What a result's metadata says about how it was made: plain values that any file format can hold.
+
+    source: the name of the input.  file: what it was read from, "" where that is not known.
+    """
     from restonnx import __version__
 
     taken = asked_for(meta)
@@ -88,7 +93,7 @@ def record(
         "seconds": round(seconds, 3),
         "restonnx": __version__,
     }
-    return kept | about
+    return kept | about | ({FILE_KEY: file} if file else {})
 
 
 def from_record(kept: Any) -> Settings:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from restonnx.errors import InputError
+from restonnx.plugin.origin import file_of
 from restonnx.plugin.placement import Placement, placement
 from restonnx.plugin.settings import RAW_KEY
 
 LOOK = ("colormap", "contrast_limits", "gamma", "blending", "opacity", "interpolation2d", "interpolation3d")
-"""What a result takes over of how its input is shown."""
+LOOK_3D = ("rendering", "iso_threshold", "attenuation", "projection_mode")
+"""What a result takes over of how its input is shown, in two dimensions and in three."""
 SMALLEST_PREVIEW = 32
 """Pixels, along a side."""
 
@@ -37,6 +39,8 @@ class Source:
     look: dict[str, Any]
     raw: str = ""
     """The RAW file with a Bayer mosaic that the layer is the picture of, "" for other layers."""
+    file: str = ""
+    """What the layer was read from, "" where that is not known."""
 
     @property
     def ndim(self) -> int:
@@ -97,6 +101,7 @@ def snapshot(layer: Any, dims: Any) -> Source:
         placement=placement(layer),
         look=look(layer),
         raw=raw_file(layer),
+        file=file_of(layer),
     )
 
 
@@ -110,7 +115,7 @@ def raw_file(layer: Any) -> str:
 def look(layer: Any) -> dict[str, Any]:
     """How a layer is shown. Colours have no colormap, but limits: of more than 8 bits napari stretches them by itself,
     to the darkest and brightest value of each layer."""
-    names = [name for name in LOOK if not (layer.rgb and name == "colormap")]
+    names = [name for name in LOOK + LOOK_3D if not (layer.rgb and name == "colormap")]
     return {name: getattr(layer, name) for name in names}
 
 

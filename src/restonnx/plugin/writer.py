@@ -1,4 +1,5 @@
-"""Image layers as TIFF and PNG, with what napari's own writers leave out: axes, scale and units, 16 bits of colour."""
+"""Image layers as TIFF and PNG, with what napari's own writers leave out: axes, scale and units, 16 bits of colour,
+and the EXIF and colour profile of the file that the layer was read from."""
 
 from __future__ import annotations
 
@@ -13,13 +14,16 @@ import numpy as np
 
 from restonnx.errors import InputError
 from restonnx.plugin.calibration import LENGTHS, Axis, axes_of, length_unit
-from restonnx.plugin.settings import KEY, RAW_KEY
+from restonnx.plugin.origin import file_behind, notes_of
+from restonnx.plugin.settings import FILE_KEY, KEY, RAW_KEY
 
 TIFF_SUFFIXES, PNG_SUFFIXES = (".tif", ".tiff"), (".png",)
 OME_SUFFIXES = (".ome.tif", ".ome.tiff")
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 4_000_000_000
 OME_DTYPES = (*IMAGEJ_DTYPES, "int8", "int16", "int32", "uint32", "float64")
+PATHS = {KEY: FILE_KEY, RAW_KEY: "source"}
+"""The notes that are written with a layer, and what in them is a path."""
 ORDER = "TZCYXS"
 """Of axes, for ImageJ and OME."""
 BIG_BYTES = 4_000_000_000
@@ -36,10 +40,12 @@ def write_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     """
     import tifffile
 
+    from restonnx.images import tiff_ifd
     from restonnx.images.files import explained, replaced
 
     target, overwrite = _target(path, TIFF_SUFFIXES)
     pixels, rgb = _finest(data, meta), bool(meta.get("rgb"))
+    exif, icc = _camera_notes(data, meta)
     dtype = _written_dtype(pixels.dtype, target)
     axes = axes_of(meta, pixels.ndim - rgb)
     letters = "".join(axis.letter for axis in axes) + ("S" if rgb else "")
@@ -61,7 +67,10 @@ def write_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         options["bigtiff"] = size > BIG_BYTES
     with explained(target, "write"), replaced(target, overwrite=overwrite) as temporary, temporary.open("xb") as file:
         planes = _planes(pixels, 2 + rgb, dtype)
+        options |= {"extratags": tiff_ifd.exif_tags(exif, set()), "iccprofile": icc}
         tifffile.imwrite(file, planes, shape=tuple(pixels.shape), dtype=dtype, software="restonnx", **options)
+        file.close()
+        tiff_ifd.append_exif(temporary, exif)
     return [str(target)]
 
 
@@ -86,6 +95,7 @@ def write_png(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     image = np.asarray(pixels).reshape(pixels.shape[pixels.ndim - 2 - rgb :])
     image = image.astype(np.uint8) * 255 if image.dtype == np.bool_ else image
     alpha = image[..., 3] if rgb and image.shape[-1] == 4 else None
+    exif, icc = _camera_notes(data, meta)
     chunks = [(b"tEXt", b"Software\0restonnx")]
     if note := _note(meta):
         chunks.append((b"tEXt", b"Description\0" + note.encode("ascii")))
@@ -95,6 +105,8 @@ def write_png(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
             image[..., :3] if rgb else image,
             "YXS" if rgb else "YX",
             alpha=alpha,
+            icc=icc,
+            exif=exif,
             resolution=_resolution(axes_of(meta, pixels.ndim - rgb)),
             native=PngChunks(tuple(chunks)),
         ),
@@ -243,6 +255,26 @@ def _rational(value: float) -> tuple[int, int]:
 
 
 def _note(meta: Mapping[str, Any]) -> str:
-    """How the layer was restored and what its camera noted, as JSON in ASCII; "" for layers of other origin."""
-    kept = {key: value for key, value in (meta.get("metadata") or {}).items() if key in (KEY, RAW_KEY)}
+    """How the layer was restored and what its camera noted, as JSON in ASCII; "" for layers of other origin.
+
+    Of files it tells the names alone: where they lie is nothing that a file should tell to whoever gets it.
+    """
+    metadata = meta.get("metadata") or {}
+    kept = {key: _without_folder(metadata[key], name) for key, name in PATHS.items() if key in metadata}
     return json.dumps(kept, default=str) if kept else ""
+
+
+def _without_folder(notes: Any, name: str) -> Any:
+    if isinstance(notes, list):
+        return [_without_folder(one, name) for one in notes]
+    if not isinstance(notes, Mapping) or not notes.get(name):
+        return notes
+    return {**notes, name: Path(str(notes[name])).name}
+
+
+def _camera_notes(data: Any, meta: Mapping[str, Any]) -> tuple[bytes | None, bytes | None]:
+    """EXIF and ICC profile of the file that the layer was read from."""
+    pixels = _finest(data, meta)
+    rgb = bool(meta.get("rgb"))
+    rows, columns = pixels.shape[pixels.ndim - rgb - 2 : pixels.ndim - rgb]
+    return notes_of(file_behind(data, meta), (int(rows), int(columns)), rgb=rgb)

@@ -24,7 +24,7 @@ CHANNEL_MULT: dict[int, tuple[float, ...]] = {
     64: (1, 2, 3, 4),
 }
 """What an empty channel_mult stands for, by image size."""
-NOT_USED = frozenset({"use_checkpoint", "use_fp16", "use_new_attention_order"})
+NOT_USED = frozenset({"use_checkpoint", "use_fp16", "use_new_attention_order", "model_path"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ def from_create_model(arguments: Mapping[str, Any], *, consistency: bool = False
     """The configuration that the official function `create_model` makes of its arguments.
 
     consistency: as in the consistency models, whose attention has Conv2d projections in the new order, always.
-    use_checkpoint and use_fp16 change memory and precision only, and are ignored.  ValueError for a size without a
-    published channel_mult where none is given, and for arguments that create_model does not have.
+    use_checkpoint, use_fp16 and model_path (of DPS and DCDP) do not change the network, and are ignored.  ValueError
+    for a size without a published channel_mult where none is given, and for arguments that create_model does not have.
     """
     given = dict(arguments)
     image_size, learn_sigma = int(given.pop("image_size")), given.pop("learn_sigma", False)

@@ -28,6 +28,10 @@ class Compare(QGroupBox):
         """The layer that shows the input left of the wipe."""
         self._drawn: Shown | None = None
         """Of which result."""
+        self._seen: Shown | None = None
+        """The result that was looked at last."""
+        self._hidden: str | None = None
+        """The layer that the switch has hidden."""
         self.toggle = QPushButton("Show before")
         self.toggle.setCheckable(True)
         self.toggle.setToolTip("Hide the result, so that the input is seen")
@@ -54,8 +58,13 @@ class Compare(QGroupBox):
         if not there:
             self.toggle.setChecked(False)
             self.wipe.setChecked(False)
-        elif self.before is not None and shown is not self._drawn:
-            self._remove()
+            return
+        if shown is not self._seen:  # what was hidden is shown again, and so is the switch
+            self._seen = shown
+            self.toggle.setChecked(False)
+        if self.before is not None and shown is not self._drawn:
+            if shown is None or self._drawn is None or shown.source != self._drawn.source:
+                self._remove()
             self._draw()
 
     def _arrange(self) -> None:
@@ -72,7 +81,8 @@ class Compare(QGroupBox):
     def _on_toggle(self, before: bool) -> None:
         self.toggle.setText("Show after" if before else "Show before")
         shown = self._current()
-        if shown is not None and (layer := layers.find(self._viewer, shown.layer)) is not None:
+        self._hidden = shown.layer if before and shown is not None else self._hidden
+        if (layer := layers.find(self._viewer, self._hidden)) is not None:
             layer.visible = not before
 
     def _on_wipe(self, on: bool) -> None:
@@ -106,6 +116,9 @@ class Compare(QGroupBox):
             layer = self._add(shown, original[tuple(left)])
         else:
             layer.data = original[tuple(left)]
+            if shown is not self._drawn:
+                layers.adjust(layer, source.placed(shown.outcome.job.region, 1).arguments())
+                self._drawn = shown
         layer.visible = width > 0
 
     def _add(self, shown: Shown, data: Any) -> Any:

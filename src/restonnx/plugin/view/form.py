@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Shapes
@@ -53,7 +54,7 @@ class Form(QWidget):
         """The model whose default noise level is shown, or was before the user chose another."""
         chosen = preferences()
         self.image = LayerChoice(viewer, (Image,))
-        self.task, self.model = QComboBox(), QComboBox()
+        self.task, self.model, self.scale = QComboBox(), QComboBox(), QComboBox()
         self.card, self.add = QPushButton("Card"), QPushButton("Add model...")
         self.strength, self.noise_level = Strength(), NoiseLevel()
         self.seed, self.samples = QSpinBox(), QSpinBox()
@@ -119,6 +120,14 @@ class Form(QWidget):
             if (place := choice.findText(getattr(settings, role))) >= 0:
                 choice.setCurrentIndex(place)
 
+    def choose_last(self, settings: Settings) -> None:
+        """Those of an earlier run of the task that is shown. A default model gives way to the one that suits this
+        image; device, memory and what becomes of the previous result stay as they are."""
+        now = self.settings()
+        entry = next((e for e in self._entries.get(str(self.task.currentData()), []) if e.name == settings.model), None)
+        model = now.model if entry is None or self._is_default(entry) else entry.name
+        self.choose(replace(settings, model=model, device=now.device, memory=now.memory, replace=now.replace))
+
     def choose_model(self, name: str) -> bool:
         """-> whether there is such a model for this image."""
         for task, entries in self._entries.items():
@@ -172,6 +181,7 @@ class Form(QWidget):
             ("Task", self.task),
             ("Model", row(self.model, self.card)),
             ("", self.add),
+            ("Scale", self.scale),
             ("Strength", self.strength),
             *((LABELS[role], self._field(role)) for role in ROLES),
             ("Planes", self.planes),
@@ -184,6 +194,7 @@ class Form(QWidget):
             self._rows.addRow(label, field)
         for role in ROLES:
             self._field(role).setToolTip(TIPS[role])
+        self.scale.setToolTip("How many times as wide and high the result is: the models of this task that there are")
         self.add.setToolTip("Add an .onnx file to your models; it can also be dropped here")
         self.strength.setToolTip("0 is the input, 1 the restored image; the model does not run again for it")
         self.samples.setToolTip("How many samples the result is the mean of; for models that draw noise")
@@ -197,6 +208,7 @@ class Form(QWidget):
         self.image.currentIndexChanged.connect(self._on_input)
         self.task.currentIndexChanged.connect(lambda _: self._offer_models(best=True))
         self.model.currentIndexChanged.connect(self._on_model)
+        self.scale.currentIndexChanged.connect(self._on_scale)
         self.device.currentIndexChanged.connect(lambda _: self.model_changed.emit())
         self.memory.valueChanged.connect(lambda _: self.model_changed.emit())
         self.samples.valueChanged.connect(self._on_samples)
@@ -213,7 +225,7 @@ class Form(QWidget):
         layer = self.image.layer
         self.planes.setEnabled(layer is not None and layer.ndim > 2)
         entry = self.entry
-        if layer is not None and (entry is None or entry.shipped or entry.metadata.domain == "cfa"):
+        if layer is not None and (entry is None or entry.shipped or entry.metadata.for_raw):
             self._offer_models(best=entry is None or self._is_default(entry))
         self.input_changed.emit()
 
@@ -224,14 +236,11 @@ class Form(QWidget):
 
     def _offer_models(self, *, best: bool) -> None:
         """The models of the task. best: choose the one that suits the image, else the one that was chosen."""
-        layer = self.image.layer
-        raw = layer is not None and bool(raw_file(layer))
-        entries = catalogue.fitting(self._entries.get(str(self.task.currentData()), []), raw=raw)
+        entries = self._fitting()
         chosen = self.model.currentData()
         names = [entry.name for entry in entries]
         if best or chosen not in names:
-            found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb), raw=raw)
-            chosen = found.name if found else None
+            chosen = self._best(entries)
         before = self.model.currentData()
         blocked = self.model.blockSignals(True)
         self.model.clear()
@@ -242,6 +251,37 @@ class Form(QWidget):
         self.model.blockSignals(blocked)
         if self.model.currentData() != before or best:
             self._on_model()
+        else:
+            self._show_scale()  # a model of another scale may have come
+
+    def _fitting(self) -> list[ModelEntry]:
+        """The models of the task that take the chosen image."""
+        layer = self.image.layer
+        raw = layer is not None and bool(raw_file(layer))
+        return catalogue.fitting(self._entries.get(str(self.task.currentData()), []), raw=raw)
+
+    def _best(self, entries: list[ModelEntry]) -> str | None:
+        """The name of the one that suits the image."""
+        layer = self.image.layer
+        raw = layer is not None and bool(raw_file(layer))
+        found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb), raw=raw)
+        return found.name if found else None
+
+    def _on_scale(self) -> None:
+        """Another enlargement is another model of the task."""
+        wanted = [entry for entry in self._fitting() if entry.metadata.scale == self.scale.currentData()]
+        self.model.setCurrentIndex(self.model.findData(self._best(wanted)))
+
+    def _show_scale(self) -> None:
+        """That of the chosen model, among those that the task has; without any but 1 there is nothing to choose."""
+        entry = self.entry
+        blocked = self.scale.blockSignals(True)
+        self.scale.clear()
+        for each in sorted({entry.metadata.scale for entry in self._fitting()}):
+            self.scale.addItem(f"{each} times as wide and high" if each > 1 else "same size", each)
+        self.scale.setCurrentIndex(self.scale.findData(entry.metadata.scale if entry is not None else 1))
+        self.scale.blockSignals(blocked)
+        self._rows.setRowVisible(self.scale, any(self.scale.itemData(n) > 1 for n in range(self.scale.count())))
 
     def _on_model(self) -> None:
         entry = self.entry
@@ -252,6 +292,7 @@ class Form(QWidget):
         asked = asked_for(meta)
         for role in ROLES:
             self._rows.setRowVisible(self._field(role), role in asked)
+        self._show_scale()
         if entry.name != self._levelled:
             self._levelled = entry.name
             self.noise_level.value = default_level(meta)

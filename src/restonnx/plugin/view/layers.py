@@ -12,6 +12,7 @@ from restonnx.plugin.settings import KEY, record
 
 PREVIEW = "preview"
 UNCERTAINTY = "uncertainty"
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,16 @@ def find(viewer: Any, uid: str | None) -> Any:
 def show(viewer: Any, outcome: Outcome, previous: Shown | None, strength: float) -> Shown:
     """Add an outcome as a layer above its input, and its standard deviation above that.
 
-    previous: what is to be taken away for it, if it is still there.
+    previous: what is to be taken away for it, if it is still there. A preview takes the layer of the one before it: to
+    make a layer costs the window half a second, and previews follow one another.
     """
     source, settings = outcome.job.source, outcome.job.settings
+    kept = None if previous is None else find(viewer, previous.layer)
+    if previous is not None and kept is not None and _takes(kept, previous, outcome):
+        kept.data = blended(outcome.original, outcome.restored, strength)
+        adjust(kept, source.look | source.placed(outcome.job.region, outcome.metadata.scale).arguments())
+        kept.visible = True
+        return replace(previous, outcome=outcome)
     selected = viewer.layers.selection.active
     name = f"{source.name} {PREVIEW if outcome.job.preview else outcome.metadata.name}"
     index = _place(viewer, source.uid)
@@ -77,6 +85,15 @@ def show(viewer: Any, outcome: Outcome, previous: Shown | None, strength: float)
     return Shown(outcome, str(layer.unique_id), None if std_layer is None else str(std_layer.unique_id))
 
 
+def adjust(layer: Any, values: dict[str, Any]) -> None:
+    """Set what differs of a layer's look and place; whatever is set makes the window draw."""
+    for name, value in values.items():
+        now = getattr(layer, name)
+        now = now.affine_matrix if name == "affine" else tuple(map(str, now)) if name == "units" else now
+        if not np.array_equal(now, value) if name in PLACE else now != value:
+            setattr(layer, name, value)
+
+
 def mix(viewer: Any, shown: Shown, strength: float) -> None:
     """Show another strength of a result; the model does not run."""
     layer = find(viewer, shown.layer)
@@ -112,6 +129,13 @@ def add_difference(viewer: Any, shown: Shown, strength: float) -> Any:
     return layer
 
 
+def _takes(layer: Any, previous: Shown, outcome: Outcome) -> bool:
+    """Whether the layer of the previous preview can show this one."""
+    source = outcome.job.source
+    previews = previous.outcome.job.preview and outcome.job.preview
+    return bool(previews and previous.source == source.uid and layer.rgb == source.rgb and layer.ndim == source.ndim)
+
+
 def _record(outcome: Outcome, strength: float) -> dict[str, Any]:
     settings = replace(outcome.job.settings, strength=strength).for_model(outcome.metadata)
     return record(
@@ -121,6 +145,7 @@ def _record(outcome: Outcome, strength: float) -> dict[str, Any]:
         sha256=outcome.sha256,
         provider=outcome.provider,
         seconds=outcome.seconds,
+        file=outcome.job.source.file,
     )
 
 

@@ -6,6 +6,14 @@ from typing import Any
 
 from napari.layers import Image
 
+DOCK = "Restore (restonnx)"
+"""As napari names the dock of a plugin's widget."""
+
+
+def is_open(viewer: Any) -> bool:
+    """Whether the widget "Restore" is in the viewer already."""
+    return DOCK in viewer.window.dock_widgets
+
 
 def opened(viewer: Any) -> Any:
     """The widget "Restore" of a viewer; the selected layer becomes its input where that is an image."""

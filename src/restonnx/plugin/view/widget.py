@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
 from restonnx.errors import InputError, RestonnxError
-from restonnx.plugin import catalogue, words
+from restonnx.plugin import catalogue, last, words
 from restonnx.plugin.engine import Engine, Job, Outcome
 from restonnx.plugin.preferences import apply_model_folder, preferences
 from restonnx.plugin.settings import KEY, asked_for, from_record
@@ -38,6 +38,8 @@ PREVIEW_SECONDS = 0.8
 FIRST_PACE = 250_000.0
 """Pixels in a second, until a run has told better."""
 MOST_PIXELS = 4_000_000.0
+SPARE_HEIGHT = 80
+"""Pixels for what comes and goes: the progress bar, a longer line of text."""
 
 
 class RestoreWidget(QWidget):
@@ -150,7 +152,9 @@ class RestoreWidget(QWidget):
         except Exception as error:
             show_warning(words.sentence(error))
             return None
-        description = f"{job.settings.model}: {job.source.name}" if kind == RESTORE else ""
+        description = job.settings.model if kind == RESTORE else ""  # more would push the dock's Cancel out of sight
+        if kind == RESTORE and self.form.entry is not None:
+            last.keep(self.form.entry.task, job.settings)
         run = Run(self, lambda progress, stop: self._engine.run(job, progress, stop), description)
         run.advanced.connect(lambda done, total, seconds: self._on_advanced(job, run, done, total, seconds))
         return run
@@ -166,7 +170,7 @@ class RestoreWidget(QWidget):
         source = snapshot(layer, self._viewer.dims)
         settings = self.form.settings().for_model(meta)
         region = None
-        if kind == PREVIEW and meta.domain == "cfa":
+        if kind == PREVIEW and meta.for_raw:
             raise InputError(f"{meta.name} restores the RAW file as a whole: press Restore, or preview another model")
         if kind == PREVIEW:
             shown = self.panel.region.currentData() == "view"
@@ -236,6 +240,11 @@ class RestoreWidget(QWidget):
         bar = self._area.verticalScrollBar().sizeHint().width()
         self.setMinimumWidth(self._area.widget().minimumSizeHint().width() + bar)
 
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As high as what stands in it: napari 0.9.0 gives a widget no more, and a scroll area asks for little."""
+        inside, bar = self._area.widget().sizeHint(), self._area.verticalScrollBar().sizeHint()
+        return QSize(inside.width() + bar.width(), inside.height() + SPARE_HEIGHT)
+
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
         if _models_in(event):
             event.acceptProposedAction()
@@ -263,6 +272,7 @@ class RestoreWidget(QWidget):
             self._settled.start()
 
     def _on_model(self) -> None:
+        self.updateGeometry()  # other rows, another height
         self._loading.start()
         self._on_view()
 
@@ -272,8 +282,8 @@ class RestoreWidget(QWidget):
 
     def _on_settled(self) -> None:
         entry = self.form.entry
-        on_mosaic = entry is not None and entry.metadata.domain == "cfa"
-        if self.panel.follow.isChecked() and self.form.image.layer is not None and not on_mosaic:
+        for_raw = entry is not None and entry.metadata.for_raw
+        if self.panel.follow.isChecked() and self.form.image.layer is not None and not for_raw:
             self.start_preview()
 
     def _on_idle(self) -> None:
