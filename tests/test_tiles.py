@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from restonnx.errors import InputError
@@ -58,6 +58,7 @@ def test_tiles_have_one_shape_start_at_multiples_and_lie_inside(case: dict[str, 
 
 
 @given(plans(), st.integers(1, 40), st.integers(1, 40))
+@example({"height": 25, "width": 1, "tile": 2, "halo": 0, "multiple": 1}, 9, 1)
 def test_no_other_grid_of_tiles_of_that_area_computes_fewer_pixels(
     case: dict[str, int], down: int, across: int
 ) -> None:

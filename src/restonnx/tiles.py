@@ -93,22 +93,36 @@ def padded(length: int, multiple: int) -> int:
 
 
 def _best_sides(height: int, width: int, tile: int, halo: int, multiple: int) -> tuple[int, int]:
-    """Sides of tiles of at most tile^2 pixels that cover the image with the fewest pixels; of equals the squarest."""
+    """Sides of tiles of at most tile^2 pixels that cover the image with the fewest pixels.
+
+    Of equals those of the fewest tiles, and of these the squarest.
+    """
     least, area = smallest_tile(halo, multiple), (tile // multiple * multiple) ** 2
     if area < least**2:
         return tile, tile
-    best, sides = (height * width * area, 0), (tile, tile)
+    best, sides = (height * width * area, 0, 0), (tile, tile)
+    columns = _fewest_from(width, least, halo, multiple)
     for down in range(1, height // multiple + 1):
-        tall = height if down == 1 else max(least, _side(height, down, halo, multiple))
-        if down * tall * width > best[0]:
+        # Before rounding up, with which more tiles may be the fewer pixels.
+        if (height + (down - 1) * padded(2 * halo, multiple)) * width > best[0]:
             break
+        tall = height if down == 1 else max(least, _side(height, down, halo, multiple))
         largest = area // tall // multiple * multiple
         if largest >= min(least, width):
-            across = _count(width, largest, halo, multiple)
-            wide = width if across == 1 else max(least, _side(width, across, halo, multiple))
-            if (found := (down * tall * across * wide, max(tall, wide))) < best:
+            row, across, wide = columns[_count(width, largest, halo, multiple) - 1]
+            if (found := (down * tall * row, down * across, max(tall, wide))) < best:
                 best, sides = found, (max(least, tall), max(least, wide))
     return sides
+
+
+def _fewest_from(length: int, least: int, halo: int, multiple: int) -> list[tuple[int, int, int]]:
+    """For n = 1, 2, ...: with n tiles or more, the fewest pixels that cover a length, in how many, and their side."""
+    best, found = (length * max(length, least) + 1, 0, 0), []
+    for count in range(length // multiple, 0, -1):
+        side = length if count == 1 else max(least, _side(length, count, halo, multiple))
+        best = min(best, (count * side, count, side))
+        found.append(best)
+    return found[::-1]
 
 
 def _side(length: int, count: int, halo: int, multiple: int) -> int:
