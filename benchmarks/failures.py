@@ -2,8 +2,8 @@
 
     python benchmarks/failures.py denoise derain --data TEST_SETS
 
-Each model's card shows its picture, docs/images/failures/MODEL.webp. The test is the first that damages images as in
-training, or the strongest noise; of its images at most 12 are looked at, every k-th.
+For a model's card, as docs/images/failures/MODEL.webp. The test is the last of the model's first suite (of noise the
+strongest level); of its images at most 12 are looked at, every k-th.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ def changed(folder: Path, change: Change, **options: Any) -> Path:
     return path
 
 
-def message_of(path: Path) -> str:
+def message_of(path: Path, by: Callable[[Path], object] = read) -> str:
     with pytest.raises(ModelError) as caught:
-        read(path)
+        by(path)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import changed_model
 import numpy as np
 import onnx
 import pytest
@@ -37,13 +39,7 @@ def branch(*nodes: onnx.NodeProto, initialisers: tuple[onnx.TensorProto, ...] = 
     return helper.make_graph(list(nodes), "branch", [], [], list(initialisers))
 
 
-def message_of(path: Path) -> str:
-    with pytest.raises(ModelError) as caught:
-        parse(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    return message
+message_of = partial(changed_model.message_of, by=parse)
 
 
 def test_the_parser_sees_what_the_onnx_package_sees(tiny: Path) -> None:

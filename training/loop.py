@@ -28,6 +28,7 @@ from restonnx.errors import DeviceError, InputError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
+from restonnx.training.degrade import HIDDEN
 from restonnx.training.muon import Muon
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.objectives.build import build_objective, inner, kept_state, load_kept
@@ -257,7 +258,7 @@ def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) ->
         raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
     if data is not None:
         return Crops(load_clean(Path(data), channels=recipe.image_channels, smallest=size), size, seed)
-    if recipe.degradation.kind in ("none", "raw", "linear"):
+    if recipe.degradation.kind in HIDDEN:
         raise InputError(f"{recipe.name} learns from clean photographs alone: give it data instead of pairs")
     assert pairs is not None
     reference = getattr(recipe.network, "reference", False)

@@ -16,7 +16,7 @@ from restonnx.errors import Cancelled, InputError
 from restonnx.isp import cfa, colors, dng, dng_tags, exif, libraw
 from restonnx.isp.frame import DOMAINS, Frame, FrameMeta
 from restonnx.isp.noise_profiles import estimate
-from restonnx.isp.stage import Progress, Stage, apply, name_of, placed
+from restonnx.isp.stage import Progress, Stage, apply_placed, name_of, placed
 
 if TYPE_CHECKING:
     from restonnx.images import Picture
@@ -137,7 +137,7 @@ class _Run:
 
     def all(self, frame: Frame, stages: Sequence[Stage]) -> Frame:
         for stage in stages:
-            frame = apply(frame, stage, progress=self._report, **self._options)
+            frame = apply_placed(frame, stage, progress=self._report, **self._options)
             self._done += 1
         return frame
 

@@ -66,6 +66,19 @@ def apply(
     of another shape or with values that are not finite.
     """
     stage = placed(stage, frame.meta)
+    return apply_placed(frame, stage, strength=strength, seed=seed, progress=progress, cancel=cancel)
+
+
+def apply_placed(
+    frame: Frame,
+    stage: Stage,
+    *,
+    strength: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Frame:
+    """`apply` of a stage that was placed already: by the file's own frame, whose mosaic may be gone by now."""
     given = convert(checked(frame), stage.domain)
     image = given.image.view()
     image.flags.writeable = False
