@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from restonnx import library
 from restonnx.errors import InputError
 from restonnx.model import Metadata, SamplerSpec, TileSpec
@@ -19,6 +17,7 @@ from restonnx.onnx_export.freeze import SIZES, freeze
 from restonnx.onnx_export.official import State
 from restonnx.onnx_export.official_graphs import AdmDenoiser, ConsistencyDenoiser
 from restonnx.onnx_export.options import parse
+from restonnx.onnx_export.stored import check_precision
 from restonnx.onnx_export.unroll import DenoisingPrior
 from restonnx.tiles import smallest_tile
 from restonnx.training import checkpoint as checkpoints
@@ -83,8 +82,7 @@ def export_dcdp(
     chosen = {"first_level": first_level, "last_level": last_level, "style": style, "weight": weight}
     chosen |= {"noise": noise, "start": start, "smooth": smooth}
     parse("dcdp", given | chosen | {"setting": setting, "clip": clip})
-    if precision not in ("float16", "float32"):
-        raise InputError(f"precision must be float16 or float32, not {precision!r}")
+    check_precision(precision)
     denoiser, about, extra = _prior(prior)
     consistent = _is_consistency(denoiser)
     if consistent and passes > 1:
@@ -185,11 +183,8 @@ def _prior(prior: str | Path | Prior) -> tuple[Prior, Metadata, dict[str, str]]:
 def _stored(path: Path) -> State:
     """The weights in an exported file."""
     import onnx
-    from onnx import numpy_helper
 
-    stored = onnx.load(path).graph.initializer
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored}
-    return {name: torch.from_numpy(value.astype("float32")) for name, value in values.items() if value.ndim}
+    return {name: value for name, value in checkpoints.stored_weights(onnx.load(path)).items() if value.ndim}
 
 
 def _about(module: Prior, saved: checkpoints.Checkpoint | None = None) -> Metadata:

@@ -16,7 +16,7 @@ from restonnx.model import Metadata, SamplerSpec, TileSpec, read
 from restonnx.onnx_export.consistency_graphs import ConsistencyChain
 from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.halo import receptive_radius, sufficient_halo
-from restonnx.onnx_export.precision import round_to_half
+from restonnx.onnx_export.stored import check_precision, round_weights
 from restonnx.onnx_export.unroll import DenoisingPrior, Graph, ResidualChain, Unrolled
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import RECIPE_KEY, Checkpoint
@@ -63,7 +63,7 @@ def export_checkpoint(
     steps: cut the chain after so many steps, for a faster model; of RDDM and consistency models, their number.
     order: of RDDM, how residual and noise are removed: together, residual_first, noise_first. The recipe's by default.
     name: the model's name; the recipe's by default.
-    precision: how weights are stored, "float16" or "float32"; the arithmetic is float32 either way.
+    precision: how weights are stored, see `stored`; the arithmetic is float32 in any case.
     Raises ModelError, and writes nothing, where the graph and torch differ by more than `freeze.LIMIT`.
     """
     saved = checkpoints.load(checkpoint).settled()
@@ -71,11 +71,9 @@ def export_checkpoint(
         given = read(checkpoint).metadata
         steps, name = steps or given.sampler.steps, name or given.name
     saved = _sampled(saved, steps, order)
-    if precision not in ("float16", "float32"):
-        raise InputError(f"precision must be float16 or float32, not {precision!r}")
+    check_precision(precision)
     module = unrolled(saved, steps)
-    if precision == "float16":
-        round_to_half(module)  # before the halo is measured
+    round_weights(module, precision)  # before the halo is measured
     metadata = describe(saved, module, name=name, measured=measured or {})
     recipe = {RECIPE_KEY: saved.recipe.model_dump_json(by_alias=True)}
     out = Path(out)

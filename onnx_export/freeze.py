@@ -21,7 +21,7 @@ from torch.export import Dim
 
 from restonnx.errors import ModelError
 from restonnx.model import METADATA_KEY, InputSpec, Metadata
-from restonnx.onnx_export.precision import round_to_half, store_as_half
+from restonnx.onnx_export.stored import round_weights, store
 
 if TYPE_CHECKING:
     import onnx
@@ -80,17 +80,15 @@ def freeze(
     """Write the module as the .onnx file `out`, and return its largest difference from torch at each of `sizes`.
 
     unit: sides are traced as whole multiples of it, and compared at a few; a multiple of `metadata.tile.multiple`.
-    precision: how weights are stored; the arithmetic is float32 either way.  extra: more metadata.
+    precision: how weights are stored, see `stored`.  extra: more metadata.
     prefix: taken off the initialisers' names, so that they are those of the network's state_dict.
     A module with a method `to_onnx(unit)` makes its graph itself.
     Raises ModelError, and writes nothing, where the graph and torch differ by more than `LIMIT`.
     """
-    if precision == "float16":
-        round_to_half(module)
+    round_weights(module, precision)
     own = getattr(module, "to_onnx", None)
     model = own(unit) if own else to_onnx(module, ports, unit=unit, multiple=metadata.tile.multiple, prefix=prefix)
-    if precision == "float16":
-        store_as_half(model)
+    store(model, precision)
     for key, text in {METADATA_KEY: metadata.to_json(), **(extra or {})}.items():
         model.metadata_props.add(key=key, value=text)
     content = model.SerializeToString()

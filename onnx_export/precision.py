@@ -1,8 +1,6 @@
-"""How weights are stored, and in what they are multiplied.
-
-float16 halves the file; ONNX Runtime widens the weights once when it loads the graph. int8 is arithmetic: convolutions
-whose inputs and weights are integers of 8 bits, with ranges that were measured beforehand on images (QDQ form: each
-value is rounded and widened again in the file, and runtimes that can do so compute between the two in integers).
+"""Arithmetic in int8: convolutions whose inputs and weights are integers of 8 bits, with ranges that were measured
+beforehand on images (QDQ form: each value is rounded and widened again in the file, and runtimes that can do so compute
+between the two in integers). How weights are stored otherwise: see `stored`.
 """
 
 from __future__ import annotations
@@ -16,9 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from restonnx.errors import ModelError
 
@@ -30,47 +26,6 @@ ROUNDED = ("Conv", "Relu")
 """Operators that are computed in integers. Sums stay float: what residual blocks add to would be rounded each time."""
 RANGES = "Percentile"
 """How the range of a value follows from what it was on the images: but for one of 100,000, which is clipped."""
-
-
-def round_to_half(module: nn.Module) -> None:
-    """Make every weight exactly representable in float16, so that storing it so changes nothing."""
-    for parameter in module.parameters():
-        parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
-
-
-def store_as_half(model: onnx.ModelProto) -> None:
-    """Replace the float32 initialisers by float16 ones of the same names and a Cast that feeds their users.
-
-    All but those that would be changed by it, such as the noise levels of a schedule.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    widened = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        exact = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            values = exact.astype(np.float16)
-        if not np.array_equal(values.astype(np.float32), exact):
-            continue
-        widened[tensor.name] = f"{tensor.name}.float32"
-        casts.append(helper.make_node("Cast", [tensor.name], [widened[tensor.name]], to=TensorProto.FLOAT))
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    _rename_inputs(model.graph, widened)
-    for node in reversed(casts):
-        model.graph.node.insert(0, node)
-
-
-def _rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Of all nodes, those of loops' bodies too."""
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename_inputs(attribute.g, names)
 
 
 def quantise(model: bytes, calibration: Sequence[Feeds]) -> onnx.ModelProto:

@@ -31,6 +31,7 @@ from restonnx.onnx_export.options import (
     parse,
 )
 from restonnx.onnx_export.rddm_graphs import Rddm, RddmConverted, standardised
+from restonnx.onnx_export.stored import BYTES, check_precision
 from restonnx.tiles import smallest_tile
 from restonnx.training.networks.official import rddm_unet
 
@@ -77,15 +78,14 @@ def export_published(
     """
     if kind not in PUBLISHED:
         raise InputError(f"unknown kind {kind!r}; it must be one of {', '.join(PUBLISHED)}")
-    if precision not in ("float16", "float32"):
-        raise InputError(f"precision must be float16 or float32, not {precision!r}")
+    check_precision(precision)
     checkpoint = Path(checkpoint)
     chosen, architecture = parse(kind, settings)
     if autoencoder is not None and not (isinstance(chosen, ResShiftOptions) and chosen.space == "latent"):
         raise InputError("an autoencoder goes with a latent resshift alone")
     coder = None if autoencoder is None else read_published(autoencoder)
     module = graph_of(kind, read_published(checkpoint), chosen, architecture, coder)
-    weights = sum(p.numel() for p in module.parameters()) * (2 if precision == "float16" else 4)
+    weights = sum(p.numel() for p in module.parameters()) * BYTES[precision]
     if weights > LARGEST:
         smaller = "; --precision float16 halves it" if precision == "float32" else ""
         raise InputError(f"the weights take {weights / 1e9:.1f} GB, more than the 2 GB of one .onnx file{smaller}")

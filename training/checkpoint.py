@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,9 +20,14 @@ from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED, ResidualDenoising
 from restonnx.training.recipe import Recipe, parse
 
+if TYPE_CHECKING:
+    import onnx
+
 NETWORK, EMA, OPTIMIZER, OBJECTIVE = "network.", "ema.", "optimizer.", "objective."
 RECIPE_KEY = "restonnx.recipe"
 """Where an exported model keeps the JSON of its recipe, beside its metadata."""
+SCALE_SUFFIX = ".scales"
+"""What a weight's name has besides for the factors of one that an exported model stores as whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,6 @@ def load(path: str | Path) -> Checkpoint:
 def from_onnx(path: Path) -> Checkpoint:
     """The checkpoint inside a model that `restonnx export` wrote: recipe and averaged weights."""
     import onnx
-    from onnx import numpy_helper
 
     from restonnx.model import read
 
@@ -137,16 +142,24 @@ def from_onnx(path: Path) -> Checkpoint:
             f"{path} holds no recipe, so it cannot be trained further: it was not written by `restonnx export`"
         )
     recipe = parse(json.loads(recipes[0]), str(path))
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = stored_weights(model)
     network = recipe.build()
     missing = [name for name in network.state_dict() if name not in stored]
     if missing:
         raise ModelError(f"{path} lacks the weight {missing[0]!r} that its recipe names")
-    weights = {
-        name: torch.from_numpy(numpy_helper.to_array(stored[name]).astype("float32")).clone()
-        for name in network.state_dict()
-    }
+    weights = {name: stored[name] for name in network.state_dict()}
     return Checkpoint(recipe, weights, {}, {}, 0, 0.0, file.metadata.parent)
+
+
+def stored_weights(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """The tensors in an exported model as float32, however they are stored."""
+    from onnx import numpy_helper
+
+    values = {tensor.name: numpy_helper.to_array(tensor).astype("float32") for tensor in model.graph.initializer}
+    scaled = [name for name in values if name + SCALE_SUFFIX in values]
+    for name in scaled:
+        values[name] *= values.pop(name + SCALE_SUFFIX)
+    return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
 def grown(value: Tensor, like: Tensor) -> Tensor:

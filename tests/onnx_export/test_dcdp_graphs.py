@@ -330,7 +330,7 @@ def test_a_consistency_model_purifies_in_one_pass(monkeypatch: pytest.MonkeyPatc
         ({"last_level": 5}, "last_level goes with another style"),
         ({"setting": "best"}, "option setting"),
         ({"style": "steep"}, "option style"),
-        ({"precision": "int8"}, "float16 or float32"),
+        ({"precision": "int8"}, "float32, float16, int8-weights"),
     ],
 )
 def test_chains_that_cannot_be_are_refused_in_one_line(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:

@@ -105,6 +105,22 @@ def test_half_precision_weights_make_the_file_half_as_large(checkpoint: Path, ex
     assert full.stat().st_size - exported.stat().st_size == pytest.approx(weights / 2, rel=0.15)
 
 
+def test_convolutions_can_be_stored_in_eight_bits_and_exported_again(checkpoint: Path, tmp_path: Path) -> None:
+    small = export_checkpoint(checkpoint, tmp_path / "small.onnx", precision="int8-weights")
+    assert max(small.errors) < 1e-5
+    weights = {t.name: t for t in onnx.load(small.path).graph.initializer if len(t.dims) == 4}
+    kernels = [name for name, tensor in load_file(checkpoint).items() if tensor.ndim == 4]
+    assert kernels
+    assert all(weights[name.removeprefix("ema.")].data_type == onnx.TensorProto.INT8 for name in kernels)
+    again = export_checkpoint(small.path, tmp_path / "again.onnx", precision="int8-weights")
+    assert again.path.read_bytes() == small.path.read_bytes()
+    back, original = checkpoints.load(small.path), checkpoints.load(checkpoint)
+    for name, value in original.ema.items():
+        rows = (0,) if value.ndim < 4 else (1, 2, 3)
+        most = value.abs().amax(dim=rows, keepdim=True)
+        assert ((back.ema[name] - value).abs() <= most / 127).all(), name
+
+
 def test_an_exported_model_is_a_checkpoint_again(exported: Path, checkpoint: Path) -> None:
     back = checkpoints.load(exported)
     original = checkpoints.load(checkpoint)

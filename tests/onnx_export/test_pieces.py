@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from restonnx.onnx_export.freeze import Port
 from restonnx.onnx_export.pieces import Builder
-from restonnx.onnx_export.precision import store_as_half
+from restonnx.onnx_export.stored import store
 
 PORTS = (Port("image", "image", ("N", 1, "H", "W")),)
 
@@ -76,7 +76,7 @@ def test_weights_in_a_loop_can_be_stored_as_half() -> None:
         builder.constant(np.array(3)), ("image",), lambda inside, _, carried: inside.call(traced, {"x": carried[0]})[:1]
     )
     model = builder.model(PORTS, found, channels=1)
-    store_as_half(model)
+    store(model, "float16")
     np.testing.assert_array_equal(run(model, IMAGE), 8 * IMAGE + 7)
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "net.weight")
     assert weight.data_type == TensorProto.FLOAT16
@@ -87,5 +87,5 @@ def test_what_half_precision_would_change_is_kept() -> None:
     builder = Builder()
     builder.stored["table"] = exact
     model = builder.model(PORTS, "image", channels=1)
-    store_as_half(model)
+    store(model, "float16")
     assert model.graph.initializer[0].data_type == TensorProto.FLOAT

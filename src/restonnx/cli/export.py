@@ -33,7 +33,9 @@ SCALE = typer.Option(min=2, max=16, help="Of superresolve, or of a published net
 NAME = typer.Option(help="The model's name in the library.", show_default="the recipe's or the file's")
 TITLE = typer.Option(help="The model's title, with --as.", show_default="its name")
 LICENCE = typer.Option("--licence", help="The licence of FILE's weights as published.", show_default="unknown")
-PRECISION = typer.Option(help="How weights are stored: float16 or float32; or int8, what CHECKPOINT computes in.")
+PRECISION = typer.Option(
+    help="How weights are stored: float16, float32 or int8-weights; or int8, what CHECKPOINT computes in."
+)
 CALIBRATE = typer.Option(metavar="FOLDER", help="Of int8: clean photographs that show the ranges.", show_default=False)
 OVERWRITE = typer.Option("--overwrite", help="Replace FILE.onnx if it exists.")
 
