@@ -61,6 +61,15 @@ def test_a_trained_chain_is_exported_with_its_steps_and_order(calls: list[Any], 
     assert named == {"steps": 2, "order": "residual_first", "name": None, "precision": "float16"}
 
 
+def test_a_model_of_the_library_is_exported_again(calls: list[Any], tmp_path: Path) -> None:
+    result = run("export", "denoise", "-o", tmp_path / "x.onnx", "--precision", "int8-weights")
+    assert result.exit_code == 0, result.output
+    ((positional, named),) = calls
+    assert (positional[0].name, positional[0].is_file()) == ("denoise.onnx", True)
+    assert named["precision"] == "int8-weights"
+    assert "did you mean denoise" in run("export", "denois", "-o", tmp_path / "y.onnx").stderr
+
+
 def test_a_published_checkpoint_is_exported_with_its_settings(calls: list[Any], tmp_path: Path) -> None:
     output = tmp_path / "folder" / "x.onnx"
     result = run(

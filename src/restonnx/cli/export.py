@@ -9,7 +9,7 @@ from restonnx.cli.extras import need
 from restonnx.errors import InputError
 
 CHECKPOINT = typer.Argument(
-    metavar="CHECKPOINT", help="What `restonnx train` wrote; for dcdp also a prior's name.", show_default=False
+    metavar="CHECKPOINT", help="What `restonnx train` wrote, or the name of a model here.", show_default=False
 )
 OUTPUT = typer.Option("--output", "-o", metavar="FILE.onnx", help="The model to write.", show_default=False)
 FROM = typer.Option(
@@ -102,18 +102,23 @@ def export(
         done = export_dcdp(str(checkpoint), output, title=title, **parse("dcdp", chosen)[0].model_dump(), **common)
     elif calibrate is not None:
         from restonnx.onnx_export.int8 import export_int8
-        from restonnx.restore import load_model
 
-        source = Path(str(checkpoint))
-        source = source if source.suffix else load_model(source.name).path
-        done = export_int8(source, output, calibrate=calibrate, steps=steps, order=order, name=name)
+        done = export_int8(_source(str(checkpoint)), output, calibrate=calibrate, steps=steps, order=order, name=name)
     else:
         from restonnx.onnx_export.export import export_checkpoint
 
-        done = export_checkpoint(Path(str(checkpoint)), output, steps=steps, order=order, **common)
+        done = export_checkpoint(_source(str(checkpoint)), output, steps=steps, order=order, **common)
     whole = "torch" if calibrate is None else "the float graph"
     typer.echo(f"largest difference from {whole}: {max(done.errors):.1e}")
     typer.echo(f"{done.metadata.name}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _source(checkpoint: str) -> Path:
+    """A checkpoint's file, or that of a model in the library."""
+    from restonnx import library
+
+    path = Path(checkpoint)
+    return path if path.suffix or path.exists() else library.find(checkpoint).path
 
 
 def _check_together(
