@@ -9,8 +9,11 @@ variance 4e-3 x + 4e-5, the profile of which stands in the file. Each is develop
 once with a stage that changes nothing and once with the default models. Seconds and the peak of memory are those of
 the whole function, models loaded before. Then the output is checked. Without a change: whether the DNG holds the
 synthesised numbers, and whether the picture is LibRaw's own, bit for bit. With the model: PSNR of LibRaw's render
-(sRGB, 8 bit) of the noisy and of the restored file against that of a file without noise, and the restored colours'
-means over that one's. X-Trans is done with OMP_NUM_THREADS=1, as LibRaw repeats itself only so.
+(sRGB, 8 bit) of the noisy and of the restored file against that of a file without noise, and their colours' means over
+that one's: of the picture's values, and of the light that they stand for. Half of the scene's blue lies below the
+noise's deviation at black; there the values, not the light, also follow how much noise is left. The linear file has its
+black at 0, so that its noise below black is cut off: what it shows, and every restoration of it, is a little brighter
+than the scene. X-Trans is done with OMP_NUM_THREADS=1, as LibRaw repeats itself only so.
 """
 
 from __future__ import annotations
@@ -162,8 +165,22 @@ def quality(folder: Path, out: Path) -> dict[str, Any]:
         picture = rendered(path)
         error = ((picture >> 8).astype(np.float32) - (clean >> 8)) / 255
         rows[f"{name}_render_psnr"] = round(float(-10 * np.log10(np.mean(np.square(error), dtype=np.float64))), 2)
-    means = picture.mean((0, 1), dtype=np.float64) / clean.mean((0, 1), dtype=np.float64)
-    return rows | {"channel_means": [round(float(value), 4) for value in means]}
+        for what in ("channel", "light"):
+            ratios = means(picture, what == "light") / means(clean, what == "light")
+            rows[f"{name}_{what}_means"] = [round(float(ratio), 4) for ratio in ratios]
+    return rows
+
+
+def means(picture: Any, light: bool) -> Any:
+    """Of each channel of a picture (H, W, C) of 16 bits: of its values, or of the light that they stand for."""
+    import numpy as np
+
+    from restonnx.isp import colors
+
+    values = np.arange(65536, dtype=np.float32) / 65535
+    values = colors.decode(values) if light else values
+    counts = [np.bincount(picture[..., n].ravel(), minlength=65536) for n in range(picture.shape[-1])]
+    return np.array(counts) @ values.astype(np.float64)
 
 
 def numbers_in(path: Path) -> Any:

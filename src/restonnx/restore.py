@@ -238,8 +238,8 @@ class Restorer:
         count, channels, scale = len(images), self.metadata.channels, self.metadata.scale
         size = images.shape[2], images.shape[3]
         plan, fade = self.plan(*size)
-        beyond = ((0, -side % self.metadata.tile.multiple) for side in size)
-        padded = np.pad(images, [(0, 0), (0, 0), *beyond], mode="symmetric")
+        beyond = [(0, -side % self.metadata.tile.multiple) for side in size]
+        padded = np.pad(images, [(0, 0), (0, 0), *beyond], mode="symmetric") if np.any(beyond) else images
         blend = Blend(plan, size, fade=fade, scale=scale)
         out = np.empty((count * channels, size[0] * scale, size[1] * scale), np.float32)
         _report(progress, 0, len(plan))

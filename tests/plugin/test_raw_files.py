@@ -28,12 +28,12 @@ from raw_files import (
 )
 from tiny_source import source
 
-from restonnx import InputError, isp
+from restonnx import InputError, isp, library
 from restonnx.cli.develop import RAW_SUFFIXES
-from restonnx.plugin import reader, samples
+from restonnx.plugin import catalogue, reader, samples
 from restonnx.plugin.engine import Engine, Job
 from restonnx.plugin.settings import Settings
-from restonnx.plugin.source import raw_file
+from restonnx.plugin.source import raw_file, raw_pattern
 
 ROOT = Path(__file__).parents[2]
 Drive = Callable[[Any], Any]
@@ -102,11 +102,12 @@ def test_a_frame_without_a_profile_gets_an_estimate_or_none(tmp_path: Path) -> N
     assert noise_of("small.dng", counts[:40, :50]) is None
 
 
-def job_of(path: Path, **changes: Any) -> Job:
+def job_of(path: Path, model: str = "tiny-raw", **changes: Any) -> Job:
     pixels, about, _ = reader.developed(str(path))
-    layer = SimpleNamespace(metadata=about["metadata"])
-    made = replace(source(pixels.shape, rgb=True), data=pixels, raw=raw_file(layer))
-    return Job(replace(made, **changes), Settings(model="tiny-raw", seed=2, device="cpu"))
+    layer, rgb = SimpleNamespace(metadata=about["metadata"]), pixels.ndim == 3
+    origin = {"raw": raw_file(layer), "raw_pattern": raw_pattern(layer)}
+    made = replace(source(pixels.shape, rgb=rgb), data=pixels, **origin)
+    return Job(replace(made, **changes), Settings(model=model, seed=2, device="cpu"))
 
 
 def test_a_model_of_mosaics_restores_the_file_behind_the_layer(models: Models, bayer: Path) -> None:
@@ -120,6 +121,35 @@ def test_a_model_of_mosaics_restores_the_file_behind_the_layer(models: Models, b
         Engine().run(job_of(bayer, raw=""))
     with pytest.raises(InputError, match=r'"any" is not the whole picture of .* any more'):
         Engine().run(job_of(bayer, data=np.zeros((9, 9, 3), np.uint16)))
+
+
+def test_a_model_of_linear_colours_restores_x_trans_files_and_a_grey_one_those_without_colours(
+    models: Models, tmp_path: Path
+) -> None:
+    stabilised = {"mosaic": {"reading": "variance-stabilised", "anchor": None}}
+    models("tiny-linear", domain="camera_rgb", draws=0, family="direct", metadata=stabilised)
+    models("tiny-grey", channels=1, draws=0, family="direct")
+    for name, kind, pattern in (("tiny-linear", "X-Trans", X_TRANS), ("tiny-grey", "monochrome", None)):
+        path = dng(tmp_path / f"{kind}.dng", numbers(shape_of(kind)), pattern, noise=PROFILE)
+        job = job_of(path, name)
+        outcome = Engine().run(job)
+        wanted = isp.develop(path, [isp.RestorationStage(name, device="cpu")], seed=2).pixels
+        assert outcome.restored.shape == job.source.data.shape
+        assert np.allclose(outcome.restored, wanted if job.source.rgb else wanted[..., 0], atol=20), "but for threads"
+        assert (outcome.restored != outcome.original).mean() > 0.5
+
+
+def test_which_models_are_offered_hangs_on_the_sensor() -> None:
+    entries = [entry for entry in library.models() if entry.task == "denoise" and entry.shipped]
+    offered = {name: {entry.name for entry in catalogue.fitting(entries, name)} for name in ("GRBG", "X-Trans", "")}
+    assert offered["GRBG"] - offered[""] == {"raw-denoise", "raw-denoise-fast", "linear-denoise"}
+    assert offered["X-Trans"] - offered[""] == {"linear-denoise"}
+    first = {"GRBG": "raw-denoise", "X-Trans": "linear-denoise", "linear": "denoise", "monochrome": "denoise-gray"}
+    for pattern, name in first.items():
+        found = catalogue.best(entries, rgb=pattern != "monochrome", pattern=pattern)
+        assert found is not None
+        assert found.name == name
+        assert catalogue.restores_file(found.metadata, pattern) == (pattern != "linear")
 
 
 def test_a_model_of_mosaics_is_the_first_choice_for_bayer_files_and_none_for_others(

@@ -10,6 +10,7 @@ import numpy as np
 from restonnx.arrays import to_dtype
 from restonnx.errors import InputError
 from restonnx.isp.frame import Floats, Pattern, pattern_name
+from restonnx.isp.strips import strips
 
 RGGB_COLOURS = (0, 1, 1, 2)
 """Of the four planes of `pack`."""
@@ -37,7 +38,10 @@ def to_unit(raw: Any, pattern: Pattern | None, black: tuple[float, ...], white: 
     """The file's numbers as float32 with 0 black and 1 saturation."""
     low, high = spread(black, pattern), spread(white, pattern)
     if pattern is None:
-        return np.ascontiguousarray((raw.astype(np.float32) - low) / (high - low))
+        colours = np.array(raw, np.float32, order="C")
+        colours -= low
+        colours /= high - low
+        return colours
     unit = np.empty(raw.shape, np.float32)
     for n, (_, where) in enumerate(sites(pattern)):
         unit[where] = (raw[where].astype(np.float32) - low.flat[n]) / (high.flat[n] - low.flat[n])
@@ -57,7 +61,10 @@ def in_numbers(unit: Floats, pattern: Pattern | None, black: tuple[float, ...], 
 
 def from_unit(unit: Floats, pattern: Pattern | None, black: tuple[float, ...], white: tuple[float, ...]) -> Any:
     """The inverse as uint16, rounded, and clipped to what 16 bits hold. What `to_unit` gave comes back exactly."""
-    return to_dtype(in_numbers(unit, pattern, black, white), np.dtype(np.uint16))
+    pixels = np.empty(unit.shape, np.uint16)
+    for rows in strips(unit, multiple=1 if pattern is None else len(pattern)):
+        pixels[rows] = to_dtype(in_numbers(unit[rows], pattern, black, white), pixels.dtype)
+    return pixels
 
 
 def pack(image: Floats, pattern: Pattern) -> Floats:

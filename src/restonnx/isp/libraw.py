@@ -157,8 +157,11 @@ def demosaicked(raw: Any, meta: FrameMeta, *, demosaic: str = "AHD") -> Frame:
     with _lifted(raw, meta) as (white, foot):
         pixels = _postprocess(raw, demosaic, output_color=rawpy.ColorSpace.raw, user_sat=white, **options)
     gains = np.array(meta.wb, np.float32)
-    image = pixels.astype(np.float32) / np.float32(65535) / (gains / gains.max())
-    image = (image - np.float32(foot)) / np.float32(1 - foot)
+    image = pixels.astype(np.float32)
+    image /= np.float32(65535)
+    image /= gains / gains.max()
+    image -= np.float32(foot)
+    image /= np.float32(1 - foot)
     image[pixels == 0] = 0  # edges that LibRaw leaves empty; nothing else lies so far below black
     described = replace(
         meta,

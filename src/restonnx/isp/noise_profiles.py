@@ -19,6 +19,7 @@ import numpy as np
 from restonnx.errors import InputError
 from restonnx.isp import cfa, scattered
 from restonnx.isp.frame import Floats, Frame, NoiseProfile
+from restonnx.isp.strips import strips
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Table = Mapping[float, tuple[float, float]]
@@ -129,6 +130,14 @@ def _fit(means: Doubles, variances: Doubles) -> Fit:
 
 def _blocks(plane: Floats) -> tuple[Doubles, Doubles]:
     """Mean, and variance of the noise, of each usable block of a plane."""
+    cut_off = bool(plane.min() >= 0)  # by the camera: the noise below black
+    inner = plane[1:-1]
+    parts = [_blocks_in(plane[rows.start : rows.stop + 2], cut_off) for rows in strips(inner, multiple=BLOCK)]
+    means, variances = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else np.zeros((2, 0))
+    return means, variances
+
+
+def _blocks_in(plane: Floats, cut_off: bool) -> tuple[Doubles, Doubles]:
     rows, cols = ((side - 2) // BLOCK for side in plane.shape)
     if rows < 1 or cols < 1:
         return np.zeros(0), np.zeros(0)
@@ -141,7 +150,7 @@ def _blocks(plane: Floats) -> tuple[Doubles, Doubles]:
 
     values, noise = cut(plane[1:-1, 1:-1]), cut(residual).astype(np.float64)
     usable = values.max(axis=1) <= BRIGHT
-    if plane.min() >= 0:  # the camera has cut the noise below black off
+    if cut_off:
         usable &= (values <= 0).mean(axis=1) < 0.02
     return values[usable].mean(axis=1, dtype=np.float64), (noise[usable] ** 2).mean(axis=1) / SELECTION
 

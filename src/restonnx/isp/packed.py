@@ -37,9 +37,13 @@ def restore_planes(
             "scale 1, and no inputs but the image, noise and its level"
         )
     low, high = meta.range
-    images = (planes * np.float32(high - low) + np.float32(low)).reshape(-1, meta.channels, *planes.shape[1:])
+    if (low, high) != (0, 1):
+        planes = planes * np.float32(high - low) + np.float32(low)
+    images = planes.reshape(-1, meta.channels, *planes.shape[1:])
     level = np.full((len(images), 1, 1, 1), (noise_level or 0.0) * (high - low), np.float32)
     further = {names["noise_level"]: level} if "noise_level" in names else {}
     restored = restorer.run(images, further, seed=seed, progress=progress, cancel=cancel).reshape(planes.shape)
-    result: Floats = (restored - np.float32(low)) / np.float32(high - low)
-    return result
+    if (low, high) != (0, 1):
+        restored -= np.float32(low)
+        restored /= np.float32(high - low)
+    return restored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -17,6 +16,7 @@ from restonnx.isp import cfa, colors, dng, dng_tags, exif, libraw
 from restonnx.isp.frame import DOMAINS, Frame, FrameMeta
 from restonnx.isp.noise_profiles import estimate
 from restonnx.isp.stage import Progress, Stage, apply_placed, name_of, placed
+from restonnx.isp.strips import strips
 
 if TYPE_CHECKING:
     from restonnx.images import Picture
@@ -81,47 +81,23 @@ def develop(
     form = _form(path, target, to, overwrite)
     if form == "dng":
         rendering = replace(rendering, color_space="srgb")
-    with ExitStack() as files:
-        raw = files.enter_context(libraw.opened(path))
-        tags, frame = dng_tags.read(path), libraw.frame_of(raw, path)
-        chain = [placed(stage, frame.meta) for stage in stages]
+    with libraw.opened(path) as raw:
+        frame = libraw.frame_of(raw, path)
+        meta = frame.meta
+        chain = [placed(stage, meta) for stage in stages]
         _check_order(chain, form)
         run = _Run(len(chain), strength, seed, progress, cancel)
-        restored = run.all(frame, [stage for stage in chain if stage.domain == "cfa"])
-        if restored is not frame:
-            libraw.replace_pixels(raw, restored)
-        coloured = [stage for stage in chain if stage.domain in ("camera_rgb", "linear_rgb")]
-        rendered, loose = raw, None
-        if coloured:
-            mosaic = frame.meta.cfa is not None and not frame.meta.is_monochrome
-            begun = restored
-            if mosaic:
-                begun = libraw.demosaicked(raw, frame.meta, demosaic=rendering.demosaic)
-                # Only on the mosaic the noise can be told; of what it becomes in its colours models know by training.
-                begun = begun._replace(meta=replace(begun.meta, noise=_noise_of(restored)))
-            done = run.all(begun, coloured)
-            if done is not begun and done.image.shape == frame.image.shape:
-                libraw.replace_pixels(raw, done)
-                restored = done
-            elif done is not begun:
-                restored = loose = done
-        negative = _negative(raw, restored, loose, frame, tags)
-        if loose is not None:
-            rendered = files.enter_context(libraw.opened_bytes(dng.to_bytes(negative)))
-        pixels = libraw.render(
-            rendered,
-            rendering.color_space,
-            exposure=rendering.exposure,
-            demosaic=rendering.demosaic,
-            upright=form != "dng",
-        )
-        pixels = run.on_picture(pixels, frame.meta, rendering, [s for s in chain if s.domain == "display_rgb"])
-        picture = _picture(path, raw, pixels, frame.meta, rendering, chain, upright=form != "dng")
+        is_dng = target is not None and form == "dng"
+        negative, fits = _restored(raw, frame, run, chain, rendering.demosaic, measure=is_dng)
+        del frame  # large, and no longer needed
+        pixels = _rendered(raw if fits else None, negative, rendering, upright=form != "dng")
+        pixels = run.on_picture(pixels, meta, rendering, [s for s in chain if s.domain == "display_rgb"])
+        picture = _picture(path, raw, pixels, meta, rendering, chain, upright=form != "dng")
         if cancel is not None and cancel.is_set():
             raise Cancelled("the run was cancelled")
-        if target is not None and form == "dng":
-            _write_dng(target, negative, restored, picture, chain, compression, overwrite)
-    if target is not None and form != "dng":
+        if target is not None and is_dng:
+            _write_dng(target, negative, picture, chain, compression, overwrite)
+    if target is not None and not is_dng:
         _write_picture(target, picture, chain, form, overwrite)
     return picture
 
@@ -184,20 +160,59 @@ def _check_order(stages: Sequence[Stage], form: Form | None) -> None:
         raise InputError("a DNG holds no display image: place the stage at linear_rgb, or write a TIFF or PNG")
 
 
-def _negative(
-    raw: Any, restored: Frame, loose: Frame | None, frame: Frame, tags: dng_tags.DngTags | None
-) -> dng.Negative:
-    """The DNG of what LibRaw holds now, or of a frame that does not fit into it any more."""
-    if loose is None:
+def _restored(
+    raw: Any, frame: Frame, run: _Run, stages: Sequence[Stage], demosaic: str, *, measure: bool
+) -> tuple[dng.Negative, bool]:
+    """The DNG of the frame after its stages, and whether LibRaw holds just that, which it does where it fits.
+
+    measure: whether to look for the noise that is left.
+    """
+    restored = run.all(frame, [stage for stage in stages if stage.domain == "cfa"])
+    coloured = [stage for stage in stages if stage.domain in ("camera_rgb", "linear_rgb")]
+    begun = restored
+    if coloured and frame.meta.cfa is not None and not frame.meta.is_monochrome:
+        begun = _colours(restored, demosaic)
+    done = run.all(begun, coloured)
+    if done is not begun:
+        restored = done
+    fits = restored.image.shape == frame.image.shape
+    if fits and restored is not frame:
+        libraw.replace_pixels(raw, restored)
+    noise = _noise_of(restored) if measure else None
+    return replace(_negative(raw if fits else None, restored, frame), noise=noise), fits
+
+
+def _colours(mosaic: Frame, demosaic: str) -> Frame:
+    """Demosaicked in a LibRaw of its own: what that takes for it, it gives back only when it is closed."""
+    with libraw.opened(str(mosaic.meta.source)) as raw:
+        libraw.replace_pixels(raw, mosaic)
+        colours = libraw.demosaicked(raw, mosaic.meta, demosaic=demosaic)
+    # Only on the mosaic the noise can be told; of what it becomes in its colours models know by training.
+    return colours._replace(meta=replace(colours.meta, noise=_noise_of(mosaic)))
+
+
+def _negative(raw: Any, restored: Frame, frame: Frame) -> dng.Negative:
+    """The DNG of a restored frame: of the array that LibRaw holds, or without it of the frame's own linear colours."""
+    source = dng_tags.read(Path(str(frame.meta.source)))
+    if raw is not None:
         border = raw.raw_image if raw.raw_image.ndim == 2 else libraw.visible(raw)
         meta = restored.meta
         if raw.raw_image.ndim == 3:
             meta = replace(meta, active_area=(0, 0, *border.shape[:2]))
-        return dng.Negative(border, meta, float(raw.white_level), source=tags)
-    meta = replace(loose.meta, black=(0.0,), white=(65535.0,))
-    pixels = cfa.from_unit(loose.image, meta.cfa, meta.black, meta.white)
-    same = loose.image.shape[:2] == frame.image.shape[:2]
-    return dng.Negative(pixels, meta, 65535.0, source=tags, same_geometry=same)
+        return dng.Negative(border, meta, float(raw.white_level), source=source)
+    meta = replace(restored.meta, black=(0.0,), white=(65535.0,))
+    pixels = cfa.from_unit(restored.image, meta.cfa, meta.black, meta.white)
+    same = restored.image.shape[:2] == frame.image.shape[:2]
+    return dng.Negative(pixels, meta, 65535.0, source=source, same_geometry=same)
+
+
+def _rendered(raw: Any, negative: dng.Negative, rendering: Rendering, *, upright: bool) -> Any:
+    """LibRaw's picture of what it holds, or without it of the DNG."""
+    if raw is None:
+        with libraw.opened_bytes(dng.to_bytes(negative)) as loose:
+            return _rendered(loose, negative, rendering, upright=upright)
+    form: dict[str, Any] = {"exposure": rendering.exposure, "demosaic": rendering.demosaic, "upright": upright}
+    return libraw.render(raw, rendering.color_space, **form)
 
 
 def _picture(
@@ -212,7 +227,6 @@ def _picture(
 def _write_dng(
     target: Path,
     negative: dng.Negative,
-    restored: Frame,
     picture: Picture,
     stages: Sequence[Stage],
     compression: dng.Compression,
@@ -221,10 +235,12 @@ def _write_dng(
     from restonnx.images.files import explained, replaced
     from restonnx.images.picture import to_depth
 
+    preview = np.empty(picture.pixels.shape, np.uint8)
+    for rows in strips(preview):
+        preview[rows] = to_depth(picture.pixels[rows], np.uint8)
     whole = replace(
         negative,
-        noise=_noise_of(restored),
-        preview=to_depth(picture.pixels, np.uint8),
+        preview=preview,
         exif=picture.exif,
         software=_software(stages),
     )

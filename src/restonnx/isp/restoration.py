@@ -18,6 +18,7 @@ from restonnx.isp.noise_profiles import Table, noise_profile
 from restonnx.isp.packed import restore_planes
 from restonnx.isp.stabilise import KSigma, Stabiliser
 from restonnx.isp.stage import Progress, camera_values
+from restonnx.isp.strips import by_rows, strips
 from restonnx.model import ModelFile
 from restonnx.restore import Restorer
 
@@ -146,10 +147,10 @@ class RestorationStage:
             restored = self._restored(image, run)
         if self.scale > 1:
             return restored
-        brightest = camera_values(image, meta)
-        bright: Any = (brightest if brightest.ndim == 2 else brightest.max(axis=-1)) >= SATURATED
+        bright = _saturated(image, meta)
         if self._keep_means:
-            restored = with_means_of(image, restored, ~bright, meta.cfa, self.name)
+            sensor = self.domain != "linear_rgb"
+            restored = with_means_of(image, restored, ~bright, meta.cfa, self.name, offset=sensor)
         result = _blended(image, restored, strength)
         result[bright] = image[bright]
         return result
@@ -173,10 +174,14 @@ class RestorationStage:
     def _stabilised(self, planes: Floats, frame: Frame, run: dict[str, Any]) -> Floats:
         """The model on the planes (C, h, w) of a frame, in the reading that it was trained in."""
         readings = self._readings(frame)
-        seen = [reading.forward(plane) for reading, plane in zip(readings, planes, strict=True)]
+        seen = np.empty(planes.shape, np.float32)
+        for reading, plane, target in zip(readings, planes, seen, strict=True):
+            by_rows(reading.forward, plane, out=target)
         level = readings[0].sigma if isinstance(readings[0], Stabiliser) else None
-        restored = restore_planes(self._restorer, np.stack(seen), noise_level=level, **run)
-        return np.stack([reading.inverse(plane) for reading, plane in zip(readings, restored, strict=True)])
+        restored = restore_planes(self._restorer, seen, noise_level=level, **run)
+        for reading, plane in zip(readings, restored, strict=True):
+            by_rows(reading.inverse, plane, out=plane)
+        return restored
 
     def _readings(self, frame: Frame) -> list[KSigma | Stabiliser | Linear]:
         """What makes each plane what the model was trained on."""
@@ -200,21 +205,25 @@ class RestorationStage:
     def _through_proxy(self, image: Floats, run: dict[str, Any]) -> Floats:
         """Exposure and transfer on, model, transfer and exposure off."""
         lift = np.float32(_lift(image))
-        lifted = image * lift
-        seen = np.minimum(lifted, 1)
-        restored = colors.decode(self._restored(colors.encode(seen), run))
-        above = lifted - seen
+        restored = self._restored(by_rows(lambda part: colors.encode(np.minimum(part * lift, 1)), image), run)
+
+        def lowered(part: Floats, source: Floats) -> Floats:
+            lifted = source * lift
+            linear: Floats = (colors.decode(part) + (lifted - np.minimum(lifted, 1))) / lift
+            return linear
+
         if self.scale > 1:
-            above = above.repeat(self.scale, 0).repeat(self.scale, 1)
-        result: Floats = (restored + above) / lift
-        return result
+            image = image.repeat(self.scale, 0).repeat(self.scale, 1)
+        return by_rows(lowered, restored, image, out=restored)
 
     def _restored(self, image: Floats, run: dict[str, Any]) -> Floats:
         level: Literal["estimate"] | None = (
             "estimate" if any(spec.role == "noise_level" for spec in self.metadata.inputs) else None
         )
         fixed = arrays.Scaling(0.0, 1.0)
-        result: Floats = self._restorer(image, axes="YXS", scaling=fixed, noise_level=level, **run)
+        # To a model of one channel the colours are planes, one after the other: at once they take thrice the memory.
+        axes = "YXS" if self.metadata.channels == 3 else "YXZ"
+        result: Floats = self._restorer(image, axes=axes, scaling=fixed, noise_level=level, **run)
         return result
 
 
@@ -252,8 +261,18 @@ def _lift(image: Floats) -> float:
     return float(np.clip(min(TARGET_MEAN / mean, 1 / high), 1.0, MOST_LIFT))
 
 
+def _saturated(image: Floats, meta: FrameMeta) -> Any:
+    """(rows, columns) booleans: where a colour of the sensor's own tells nothing but that it is bright."""
+    bright = np.empty(image.shape[:2], np.bool_)
+    for rows in strips(image):
+        values = camera_values(image[rows], meta)
+        bright[rows] = (values if values.ndim == 2 else values.max(axis=-1)) >= SATURATED
+    return bright
+
+
 def _blended(image: Floats, restored: Floats, strength: float) -> Floats:
+    """In place of the restored image."""
     if strength == 1:
         return restored
-    blend: Floats = np.float32(1 - strength) * image + np.float32(strength) * restored
-    return blend
+    here, there = np.float32(1 - strength), np.float32(strength)
+    return by_rows(lambda own, other: here * own + there * other, image, restored, out=restored)

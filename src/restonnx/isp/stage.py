@@ -11,6 +11,7 @@ import numpy as np
 from restonnx.errors import Cancelled, InputError
 from restonnx.isp import colors
 from restonnx.isp.frame import DOMAINS, Domain, Floats, Frame, FrameMeta, checked, pattern_name
+from restonnx.isp.strips import by_rows
 
 if TYPE_CHECKING:
     from restonnx.session import Cancel
@@ -89,10 +90,9 @@ def apply_placed(
     if result.shape == image.shape and np.array_equal(result, image):
         return frame
     back = _back(Frame(result, given.meta), frame.meta)
-    if back.shape == frame.image.shape:
-        kept = result == image if result.ndim == 2 else (result == image).all(axis=-1)
-        same = kept[..., None] if back.ndim == 3 and kept.ndim == 2 else kept
-        back = np.where(same, frame.image, back)
+    if given.meta.domain != frame.meta.domain and back.shape == frame.image.shape:
+        same = (result == image).all(axis=-1, keepdims=back.ndim == 3)
+        np.copyto(back, frame.image, where=same)
     meta = replace(frame.meta, noise=None)
     if stage.scale > 1:
         meta = replace(meta, active_area=(0, 0, *back.shape[:2]))
@@ -114,11 +114,13 @@ def convert(frame: Frame, domain: Domain) -> Frame:
     if domain == "cfa":
         raise InputError(f"a stage on the mosaic (cfa) cannot follow demosaicking; this frame is {meta.domain}")
     image = np.repeat(frame.image[..., None], 3, axis=-1) if meta.cfa is not None else frame.image
-    linear = _decoded(image, meta)
     matrix = _between(meta, domain)
-    image = linear if matrix is None else _multiplied(linear, matrix)
-    if domain == "display_rgb":
-        image = colors.encode(image)
+
+    def there(pixels: Floats) -> Floats:
+        linear = _decoded(pixels, meta)
+        linear = linear if matrix is None else _multiplied(linear, matrix)
+        return colors.encode(linear) if domain == "display_rgb" else linear
+
     space = "camera" if domain == "camera_rgb" else "srgb"
     changed = replace(
         meta,
@@ -129,7 +131,7 @@ def convert(frame: Frame, domain: Domain) -> Frame:
         noise=None,
         wb_applied=domain != "camera_rgb" or (meta.wb_applied and meta.domain == "camera_rgb"),
     )
-    return Frame(np.ascontiguousarray(image, np.float32), changed)
+    return Frame(by_rows(there, image), changed)
 
 
 def camera_values(image: Floats, meta: FrameMeta) -> Floats:
@@ -143,12 +145,17 @@ def _back(frame: Frame, meta: FrameMeta) -> Floats:
     """The inverse of `convert`, to the domain of `meta`."""
     if meta.domain == frame.meta.domain:
         return frame.image
-    linear = _decoded(frame.image, frame.meta)
     matrix = _between(meta, frame.meta.domain)
-    image = linear if matrix is None else _multiplied(linear, np.linalg.inv(matrix))
-    if meta.cfa is not None:
-        image = image.mean(axis=-1, dtype=np.float32)
-    return colors.encode(image, meta.transfer) if meta.domain == "display_rgb" else image
+
+    def here(pixels: Floats) -> Floats:
+        image = _decoded(pixels, frame.meta)
+        image = image if matrix is None else _multiplied(image, np.linalg.inv(matrix))
+        if meta.cfa is not None:
+            image = image.mean(axis=-1, dtype=np.float32)
+        return colors.encode(image, meta.transfer) if meta.domain == "display_rgb" else image
+
+    shape = frame.image.shape if meta.cfa is None else frame.image.shape[:2]
+    return by_rows(here, frame.image, out=np.empty(shape, np.float32))
 
 
 def _between(meta: FrameMeta, domain: Domain) -> Any:
@@ -173,7 +180,7 @@ def _decoded(image: Floats, meta: FrameMeta) -> Floats:
 
 
 def _multiplied(image: Floats, matrix: Any) -> Floats:
-    result: Floats = (image @ np.asarray(matrix).T.astype(np.float32)).astype(np.float32)
+    result: Floats = (image @ np.asarray(matrix).T.astype(np.float32)).astype(np.float32, copy=False)
     return result
 
 

@@ -33,30 +33,43 @@ def by_task() -> dict[str, list[ModelEntry]]:
         if not entry.problem:
             found.setdefault(entry.task, []).append(entry)
     ordered = sorted(found.items(), key=lambda item: item[0] != FIRST)
-    return {task: entries for task, entries in ordered if fitting(entries, raw=False)}
+    return {task: entries for task, entries in ordered if fitting(entries)}
 
 
-def fitting(entries: Iterable[ModelEntry], *, raw: bool) -> list[ModelEntry]:
-    """Those for layers of RAW files with a Bayer mosaic, which models of a sensor's data restore too, or for others."""
-    return [entry for entry in entries if raw or not entry.metadata.for_raw]
+def restores_file(meta: Metadata, pattern: str) -> bool:
+    """Whether the model restores the data of the RAW file behind a layer, and not its picture.
+
+    Models of packed mosaics those of Bayer sensors, models of linear colours X-Trans too, and a model that takes the
+    noise off grey images a monochrome sensor's.  pattern: as in `Source.raw_pattern`.
+    """
+    if meta.for_raw:
+        return sorted(pattern) == list("BGGR") or (pattern == "X-Trans" and meta.domain == "camera_rgb")
+    denoises = meta.domain == "display_gray" and meta.task == FIRST and not asked_for(meta)
+    return pattern == "monochrome" and denoises
+
+
+def fitting(entries: Iterable[ModelEntry], pattern: str = "") -> list[ModelEntry]:
+    """Those for a layer: models of a sensor's data only where it is the picture of a RAW file that they restore."""
+    return [entry for entry in entries if not entry.metadata.for_raw or restores_file(entry.metadata, pattern)]
 
 
 def shipped_tasks() -> dict[str, str]:
     """The tasks that have a command in the menus, by its name: those of shipped models, priors left out, which are for
     `solve`."""
-    offered = {task: fitting(entries, raw=False) for task, entries in by_task().items() if task != PRIOR}
+    offered = {task: fitting(entries) for task, entries in by_task().items() if task != PRIOR}
     return {task.replace("-", "_"): task for task, entries in offered.items() if any(one.shipped for one in entries)}
 
 
-def best(entries: Iterable[ModelEntry], *, rgb: bool, raw: bool = False) -> ModelEntry | None:
-    """The model to begin with: for a RAW file one of its mosaic, which knows the noise as it was before it was spread;
-    else one for colour or for grey as the image is, that asks for nothing more."""
+def best(entries: Iterable[ModelEntry], *, rgb: bool, pattern: str = "") -> ModelEntry | None:
+    """The model to begin with: for a RAW file one of its data, best of its mosaic, where the noise is as it was before
+    it was spread; else one for colour or for grey as the image is, that asks for nothing more."""
 
-    def rank(entry: ModelEntry) -> tuple[bool, bool, int]:
+    def rank(entry: ModelEntry) -> tuple[bool, bool, bool, int]:
         meta = entry.metadata
-        return raw and meta.domain != "cfa", (meta.domain in RGB_DOMAINS) != rgb, len(asked_for(meta))
+        of_file, grey = restores_file(meta, pattern), meta.domain not in RGB_DOMAINS
+        return not of_file, meta.domain != "cfa", grey == rgb, len(asked_for(meta))
 
-    return min(fitting(entries, raw=raw), key=rank, default=None)
+    return min(fitting(entries, pattern), key=rank, default=None)
 
 
 def title(task: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from restonnx import arrays
 from restonnx.errors import InputError
+from restonnx.plugin.catalogue import restores_file
 from restonnx.plugin.settings import Settings, asked_for
 from restonnx.plugin.source import Source
 from restonnx.restore import Progress, Restorer, load_model, tile_within
@@ -113,7 +114,7 @@ class Engine:
         """Do the job. Raises what `Restorer` raises; nothing is left on the disk then."""
         restorer = self.load(job.settings)
         meta = restorer.metadata
-        if meta.for_raw:
+        if meta.for_raw or restores_file(meta, job.source.raw_pattern):
             return _developed(job, restorer, progress, cancel)
         settings = job.settings.for_model(meta)
         source = job.source
@@ -170,7 +171,7 @@ class Engine:
 
 
 def _developed(job: Job, restorer: Restorer, progress: Progress | None, cancel: Cancel | None) -> Outcome:
-    """The picture of a RAW file whose mosaic was restored, as large as the layer that was developed without."""
+    """The picture of a RAW file whose data were restored, as large as the layer that was developed without."""
     from restonnx import isp
 
     source = job.source
@@ -179,12 +180,13 @@ def _developed(job: Job, restorer: Restorer, progress: Progress | None, cancel: 
     started = time.perf_counter()
     stage = isp.RestorationStage(restorer.model, device=job.settings.device, tile=restorer.tile)
     picture = isp.develop(source.raw, [stage], seed=job.settings.seed, progress=progress, cancel=cancel)
-    if picture.pixels.shape != tuple(source.data.shape):
+    pixels = picture.pixels if source.rgb else np.ascontiguousarray(picture.pixels[..., 0])
+    if pixels.shape != tuple(source.data.shape):
         raise InputError(f'"{source.name}" is not the whole picture of {source.raw} any more; open the file again')
     return Outcome(
         job=job,
         original=source.data,
-        restored=picture.pixels,
+        restored=pixels,
         std=None,
         metadata=restorer.metadata,
         sha256=restorer.model.sha256,

@@ -38,7 +38,9 @@ class Source:
     placement: Placement
     look: dict[str, Any]
     raw: str = ""
-    """The RAW file with a Bayer mosaic that the layer is the picture of, "" for other layers."""
+    """The RAW file that the layer is the picture of, "" for other layers."""
+    raw_pattern: str = ""
+    """Of that file's sensor: such as "RGGB", "X-Trans", "linear", "monochrome"."""
     file: str = ""
     """What the layer was read from, "" where that is not known."""
 
@@ -101,15 +103,20 @@ def snapshot(layer: Any, dims: Any) -> Source:
         placement=placement(layer),
         look=look(layer),
         raw=raw_file(layer),
+        raw_pattern=raw_pattern(layer),
         file=file_of(layer),
     )
 
 
 def raw_file(layer: Any) -> str:
-    """The RAW file that a layer is the picture of, if its sensor has a Bayer mosaic; else ""."""
+    """The RAW file that a layer is the picture of, "" for other layers."""
     notes = layer.metadata.get(RAW_KEY)
-    is_bayer = isinstance(notes, Mapping) and sorted(str(notes.get("pattern"))) == list("BGGR")
-    return str(notes["source"]) if is_bayer and notes.get("source") else ""
+    return str(notes.get("source") or "") if isinstance(notes, Mapping) else ""
+
+
+def raw_pattern(layer: Any) -> str:
+    """How `isp.frame.pattern_name` calls that of the file's sensor."""
+    return str(layer.metadata[RAW_KEY].get("pattern") or "") if raw_file(layer) else ""
 
 
 def look(layer: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from restonnx.plugin import catalogue
 from restonnx.plugin.preferences import preferences
 from restonnx.plugin.settings import LAYER_ROLES, ROLES, Settings, asked_for, default_level
-from restonnx.plugin.source import raw_file
+from restonnx.plugin.source import raw_pattern
 from restonnx.plugin.view.fields import HINT, LayerChoice, NoiseLevel, Strength
 
 if TYPE_CHECKING:
@@ -231,8 +231,9 @@ class Form(QWidget):
 
     def _is_default(self, entry: ModelEntry) -> bool:
         entries = self._entries.get(entry.task, [])
-        kinds = [{"rgb": True, "raw": True}, {"rgb": True}, {"rgb": False}]
-        return any((found := catalogue.best(entries, **kind)) and found.name == entry.name for kind in kinds)
+        kinds = [(True, "RGGB"), (True, "X-Trans"), (True, ""), (False, "")]
+        best = (catalogue.best(entries, rgb=rgb, pattern=pattern) for rgb, pattern in kinds)
+        return any(found is not None and found.name == entry.name for found in best)
 
     def _offer_models(self, *, best: bool) -> None:
         """The models of the task. best: choose the one that suits the image, else the one that was chosen."""
@@ -256,16 +257,18 @@ class Form(QWidget):
 
     def _fitting(self) -> list[ModelEntry]:
         """The models of the task that take the chosen image."""
-        layer = self.image.layer
-        raw = layer is not None and bool(raw_file(layer))
-        return catalogue.fitting(self._entries.get(str(self.task.currentData()), []), raw=raw)
+        return catalogue.fitting(self._entries.get(str(self.task.currentData()), []), self._pattern())
 
     def _best(self, entries: list[ModelEntry]) -> str | None:
         """The name of the one that suits the image."""
         layer = self.image.layer
-        raw = layer is not None and bool(raw_file(layer))
-        found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb), raw=raw)
+        found = catalogue.best(entries, rgb=layer is None or bool(layer.rgb), pattern=self._pattern())
         return found.name if found else None
+
+    def _pattern(self) -> str:
+        """Of the sensor, where the chosen image is the picture of a RAW file."""
+        layer = self.image.layer
+        return "" if layer is None else raw_pattern(layer)
 
     def _on_scale(self) -> None:
         """Another enlargement is another model of the task."""

@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QScrollArea, QVBoxLayout, Q
 
 from restonnx.errors import InputError, RestonnxError
 from restonnx.plugin import catalogue, last, words
+from restonnx.plugin.catalogue import restores_file
 from restonnx.plugin.engine import Engine, Job, Outcome
 from restonnx.plugin.preferences import apply_model_folder, preferences
 from restonnx.plugin.settings import KEY, asked_for, from_record
-from restonnx.plugin.source import shrunk, snapshot
+from restonnx.plugin.source import raw_pattern, shrunk, snapshot
 from restonnx.plugin.view import inputs, layers
 from restonnx.plugin.view.compare import Compare
 from restonnx.plugin.view.fields import show_card
@@ -170,7 +171,7 @@ class RestoreWidget(QWidget):
         source = snapshot(layer, self._viewer.dims)
         settings = self.form.settings().for_model(meta)
         region = None
-        if kind == PREVIEW and meta.for_raw:
+        if kind == PREVIEW and restores_file(meta, source.raw_pattern):
             raise InputError(f"{meta.name} restores the RAW file as a whole: press Restore, or preview another model")
         if kind == PREVIEW:
             shown = self.panel.region.currentData() == "view"
@@ -281,9 +282,9 @@ class RestoreWidget(QWidget):
         self._on_view()
 
     def _on_settled(self) -> None:
-        entry = self.form.entry
-        for_raw = entry is not None and entry.metadata.for_raw
-        if self.panel.follow.isChecked() and self.form.image.layer is not None and not for_raw:
+        entry, layer = self.form.entry, self.form.image.layer
+        whole = entry is not None and layer is not None and restores_file(entry.metadata, raw_pattern(layer))
+        if self.panel.follow.isChecked() and layer is not None and not whole:
             self.start_preview()
 
     def _on_idle(self) -> None:
