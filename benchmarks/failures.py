@@ -3,7 +3,7 @@
     python benchmarks/failures.py denoise derain --data TEST_SETS
 
 For a model's card, as docs/images/failures/MODEL.webp. The test is the last of the model's first suite (of noise the
-strongest level); of its images at most 12 are looked at, every k-th.
+strongest level); of its images at most 12 are looked at, every k-th, or as many as --images says.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from restonnx.training.evaluation.run_model import restored
 from restonnx.training.evaluation.samples import Floats, Sample, to_file, with_channels
 from restonnx.training.evaluation.table import Suite, Test, limited, suites
 
-IMAGES, SIDE, TIMES, GAP = 12, 96, 2, 6
-"""Looked at; side of the piece; how many times it is enlarged; white between the panels."""
+SIDE, TIMES, GAP = 96, 2, 6
+"""Side of the piece; how many times it is enlarged; white between the panels."""
 PICTURES = Path(__file__).parents[1] / "docs" / "images" / "failures"
 
 
@@ -29,22 +29,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=12, help="at most so many; slow models do with fewer")
     options = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         restorer = Restorer(name)
         suite = suites(restorer.metadata.name, restorer.metadata.recipe)[0]
-        picture, where = worst(restorer, suite, suite.tests[-1], options.data)
+        picture, where = worst(restorer, suite, suite.tests[-1], options.data, options.images)
         path = PICTURES / f"{restorer.metadata.name}.webp"
         write(path, Picture(to_file(picture), "YXC"), overwrite=True, quality=80)
         print(f"{path}: {where}")
 
 
-def worst(restorer: Restorer, suite: Suite, test: Test, data: Path) -> tuple[Floats, str]:
+def worst(restorer: Restorer, suite: Suite, test: Test, data: Path, images: int) -> tuple[Floats, str]:
     """The picture, and what it is a piece of."""
     names = test.source.names(data)
     found: tuple[float, Floats, str] = (-1.0, np.zeros(()), "")
-    for index in limited(len(names), IMAGES):
+    for index in limited(len(names), images):
         sample = test.source.sample(data, index, suite.channels)
         result = restored(restorer, sample)
         error = np.abs(result - sample.truth).reshape(*result.shape[:2], -1).mean(axis=2)

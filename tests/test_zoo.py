@@ -22,8 +22,8 @@ from restonnx.training.evaluation.damage import noisy
 
 SHIPPED = [pytest.param(entry, id=entry.name) for entry in library.models() if entry.shipped]
 CUT = [param for param in SHIPPED if param.values[0].metadata.tile.mode == "halo"]
-FADING = [param for param in SHIPPED if param.values[0].metadata.tile.mode == "overlap"]
-"""Whose tiles are cut at their halo, and those whose tiles fade into each other."""
+FADING = [param for param in SHIPPED if param.values[0].metadata.sampler.family == "dcdp"]
+"""Whose tiles are cut at their halo, and those with their operator inside, whose tiles fade into each other."""
 DENOISERS = [param for param in SHIPPED if param.values[0].task in ("denoise", "prior")]
 MEBIBYTE = 2**20
 RGGB = ((0, 1), (1, 2))
@@ -60,11 +60,14 @@ def restored(restorer: Restorer, image: np.ndarray, **asked: float) -> np.ndarra
 
 
 def asks(entry: ModelEntry, sigma: float = 25.0, size: tuple[int, ...] = (0, 0)) -> dict[str, Any]:
-    """What the model has to be given besides an image of that size: a prior is told the noise level."""
+    """What the model has to be given besides an image of that size: a prior is told the noise level, and two cameras
+    need a second image, which is noise here."""
     needed = [spec.role for spec in entry.metadata.inputs if spec.default is None]
     missing = np.zeros(size, bool)
     missing[10:14, 8:] = missing[30:42, 40:46] = True
-    values = {"noise_level": sigma / 255, "mask": missing, "kernel": KERNEL}
+    large = [side * entry.metadata.scale for side in size]
+    seen = np.random.default_rng(0).random((*large, 3), dtype=np.float32)
+    values = {"noise_level": sigma / 255, "mask": missing, "kernel": KERNEL, "reference": seen}
     return {role: value for role, value in values.items() if role in needed}
 
 
@@ -97,8 +100,8 @@ def test_a_card_says_what_a_model_is_for_and_what_not(entry: ModelEntry) -> None
 @pytest.mark.parametrize("side", [160, 240])
 def test_tiles_leave_no_seam_with_the_shipped_halo(entry: ModelEntry, side: int) -> None:
     image, halo = image_for(entry), entry.metadata.tile.halo
-    whole = restored(with_halo(entry, halo, 4096), image, **asks(entry))
-    tiled = restored(with_halo(entry, halo, max(side, 2 * halo + 16)), image, **asks(entry))
+    whole = restored(with_halo(entry, halo, 4096), image, **asks(entry, size=image.shape[:2]))
+    tiled = restored(with_halo(entry, halo, max(side, 2 * halo + 16)), image, **asks(entry, size=image.shape[:2]))
     scale = np.ptp(image) if image.ndim == 2 else 1.0
     assert np.abs(tiled - whole).max() < 0.25 / 255 * scale
 
@@ -109,8 +112,8 @@ def test_tiles_equal_the_whole_image_with_the_exact_halo(entry: ModelEntry) -> N
     photograph = np.concatenate([demo("noisy").astype(np.float32) / 255] * 2, axis=1)[:64]
     wide = np.concatenate([photograph] * 2, axis=1) if entry.metadata.domain == "cfa" else photograph
     image = as_seen(wide, entry)
-    whole = restored(with_halo(entry, exact, 4096), image, **asks(entry))
-    tiled = restored(with_halo(entry, exact, 2 * exact + 64), image, **asks(entry))
+    whole = restored(with_halo(entry, exact, 4096), image, **asks(entry, size=image.shape[:2]))
+    tiled = restored(with_halo(entry, exact, 2 * exact + 64), image, **asks(entry, size=image.shape[:2]))
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
 
 
@@ -171,6 +174,16 @@ def test_tiles_that_fade_into_each_other_leave_no_seam(entry: ModelEntry) -> Non
     )
     assert np.abs(tiled - whole).mean() < 0.5 / 255
     assert np.abs(tiled - whole).max() < 12 / 255
+
+
+def test_what_is_generated_depends_on_the_seed_and_not_on_the_image() -> None:
+    restorer, photograph = Restorer("generate", device="cpu"), demo("noisy")[:64, :64].astype(np.float32) / 255
+    first, again, other = (
+        restorer(image, seed=seed) for image, seed in ((photograph, 1), (0 * photograph, 1), (photograph, 2))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(other - first).mean() > 0.05
+    assert 0.03 < first.std() < 0.4  # neither even nor saturated
 
 
 def test_every_model_in_the_folder_is_tested_here() -> None:

@@ -129,7 +129,11 @@ def _enlarging_real(scale: int) -> Suite:
     damage = of_recipe(f"super-resolution-x{scale}-real", "real_share=1.0")
     methods = ("bicubic", "non-local means, bicubic")
     tests = tuple(Test(folder, Synthetic(f"test/{folder}", damage), methods) for folder in ("Set14", "CBSD68"))
-    return Suite("Blurred, noisy, compressed files, made as in training", "super-resolution-real", tests)
+    return Suite(
+        f"Blurred, noisy, compressed files to be enlarged {scale} times, made as in training",
+        "super-resolution-real",
+        tests,
+    )
 
 
 def _known(purpose: str, methods: tuple[str, ...], *damages: tuple[str, Damage]) -> Suite:
