@@ -129,6 +129,8 @@ def test_a_command_runs_with_the_settings_of_the_tasks_last_run(
     driver.choose(layer, models("tiny"), strength=0.5, seed=9, replace=False)
     first = driver.restore()
     driver.choose(model="inpaint", strength=1.0, seed=0)  # another task is shown
+    driver.qtbot.wait(100)
+    assert first.metadata["restonnx"]["strength"] == 0.5, "another model's strength is not for its result"
     commands.denoise(viewer)
     driver.settle()
     assert len(viewer.layers) == 3

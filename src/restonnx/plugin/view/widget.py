@@ -292,9 +292,9 @@ class RestoreWidget(QWidget):
             self._engine.release()
 
     def _mix(self) -> None:
-        uid = self.form.image.uid
+        uid, model = self.form.image.uid, self.form.settings().model
         for shown in (self._results.get(uid), self._preview):
-            if shown is not None and shown.source == uid:
+            if shown is not None and shown.source == uid and shown.outcome.job.settings.model == model:
                 layers.mix(self._viewer, shown, self.form.strength.value)
 
     def _on_card(self) -> None:
