@@ -27,7 +27,7 @@ NETWORK, EMA, OPTIMIZER, OBJECTIVE = "network.", "ema.", "optimizer.", "objectiv
 RECIPE_KEY = "restonnx.recipe"
 """Where an exported model keeps the JSON of its recipe, beside its metadata."""
 SCALE_SUFFIX = ".scales"
-"""What a weight's name has besides for the factors of one that an exported model stores as whole numbers."""
+"""Where an exported model stores a weight as whole numbers, its factors bear the weight's name and this."""
 
 
 @dataclass(frozen=True)

@@ -127,14 +127,13 @@ def test_stages_on_colours_see_noise_below_black_and_the_profile_of_the_mosaic(t
 def test_a_stage_is_placed_by_the_files_own_frame_and_never_again(tmp_path: Path) -> None:
     """Colours that were made of a mosaic look like those of a linear file, for which another model may be taken."""
     seen: list[isp.FrameMeta] = []
-    taken = Changed("camera_rgb")
 
     class Choosing(Changed):
         def placed(self, meta: isp.FrameMeta) -> Changed:
             seen.append(meta)
             return taken
 
-    taken.placed = Choosing.placed.__get__(Choosing("cfa"))  # type: ignore[attr-defined]
+    taken = Choosing("camera_rgb")
     isp.develop(raw_file(tmp_path / "a.dng", "X-Trans"), [Choosing("cfa")])
     assert [meta.cfa for meta in seen] == [X_TRANS]
     assert len(taken.seen) == 1

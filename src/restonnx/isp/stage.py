@@ -66,24 +66,19 @@ def apply(
     Raises InputError for a stage of a domain that cannot be reached, such as colours from a mosaic, and for a result
     of another shape or with values that are not finite.
     """
-    stage = placed(stage, frame.meta)
-    return apply_placed(frame, stage, strength=strength, seed=seed, progress=progress, cancel=cancel)
+    options: dict[str, Any] = {"strength": strength, "seed": seed, "progress": progress}
+    return apply_placed(frame, placed(stage, frame.meta), cancel=cancel, **options)
 
 
-def apply_placed(
-    frame: Frame,
-    stage: Stage,
-    *,
-    strength: float = 1.0,
-    seed: int = 0,
-    progress: Progress | None = None,
-    cancel: Cancel | None = None,
-) -> Frame:
-    """`apply` of a stage that was placed already: by the file's own frame, whose mosaic may be gone by now."""
+def apply_placed(frame: Frame, stage: Stage, *, cancel: Cancel | None = None, **options: Any) -> Frame:
+    """`apply` of a stage that was placed already: by the file's own frame, whose mosaic may be gone by now.
+
+    options: what else the stage is called with.
+    """
     given = convert(checked(frame), stage.domain)
     image = given.image.view()
     image.flags.writeable = False
-    result = stage(image, meta=given.meta, strength=strength, seed=seed, progress=progress, cancel=cancel)
+    result = stage(image, meta=given.meta, cancel=cancel, **options)
     if cancel is not None and cancel.is_set():
         raise Cancelled("the run was cancelled")
     result = _checked_result(result, image.shape, stage)
