@@ -39,7 +39,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "gamma": {"level": [0.4, 0.45, 0.5, 0.55, 0.6, 0.65], "strength": [0.4, 0.8]},
     "CLAHE": {"clip": [0.003, 0.01, 0.03, 0.1], "strength": [0.4, 0.8]},
     "Retinex": {"power": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "strength": [0.4, 0.8]},
-    "relighting": {"share": [0.1, 0.4, 0.7, 1.0], "soft": [4, 16, 40]},
+    "relighting": {"band": [2, 4, 8, 16, 64], "soft": [0.25, 0.5, 1.0, 2.0, 4.0]},
     "median": {"side": [2, 3, 5, 7]},
     "opening": {"width": [2, 3, 5, 7]},
     "guided filter": {"radius": [1, 2, 4, 8, 16], "epsilon": [1e-4, 1e-3, 1e-2]},

@@ -168,8 +168,8 @@ def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
     if isinstance(module, ResidualChain) and not module.network.conditioned:
         return TileSpec(mode="overlap", multiple=multiple, halo=FADE, halo_exact=0, preferred=BLENDED_TILE)
     exact = receptive_radius(module, saved.recipe.network.channels, multiple)
-    degraded, *reference = _damaged_photographs(saved)
-    halo = sufficient_halo(module, degraded, multiple, exact, *reference)
+    degraded, *guide = _damaged_photographs(saved)
+    halo = sufficient_halo(module, degraded, multiple, exact, *guide)
     halo = min(exact, halo + multiple)  # other images reach a little farther than this photograph
     return TileSpec(
         mode="halo",
@@ -183,7 +183,7 @@ def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
 def _damaged_photographs(saved: Checkpoint) -> list[NDArray[np.float32]]:
     """(3, C, 512, 512), or smaller by the scale: a photograph that comes with scikit-image, damaged as in training.
 
-    And behind it the reference, for models that take one.
+    And behind it the reference or the mask, for models that take one.
     """
     from skimage import data
 
@@ -192,7 +192,7 @@ def _damaged_photographs(saved: Checkpoint) -> list[NDArray[np.float32]]:
         photograph = photograph.mean(dim=0, keepdim=True)
     clean = photograph.expand(3, -1, -1, -1).clone()
     generator = torch.Generator().manual_seed(0)
-    _, degraded, *reference = saved.recipe.degradation.degrade(clean, generator)
+    _, degraded, *guide = saved.recipe.degradation.degrade(clean, generator)
     if isinstance(saved.recipe.sampler, DenoiserSampling):  # a prior's damage is noise, here of sigma 1 in [-1, 1]
         degraded = degraded + 0.5 * torch.randn(degraded.shape, generator=generator)
-    return [degraded.numpy(), *(given.numpy() for given in reference)]
+    return [degraded.numpy(), *(given.numpy() for given in guide)]

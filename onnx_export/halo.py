@@ -41,7 +41,8 @@ class _OneCall(nn.Module):
         self.network, self.again = network, again
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.network.encode(image)
+        guide = torch.zeros_like(image[:, :1]) if self.network.guide == "mask" else None
+        features = self.network.encode(image, guide)
         if self.again:
             features = (torch.zeros_like(features[0]), torch.zeros_like(features[1]))
         degraded = torch.zeros_like(image) if self.again else image
@@ -73,22 +74,23 @@ def sufficient_halo(
     image: NDArray[np.float32],
     multiple: int,
     exact: int,
-    reference: NDArray[np.float32] | None = None,
+    guide: NDArray[np.float32] | None = None,
 ) -> int:
     """The smallest multiple such that cutting the image off at that distance changes nothing by `TOLERANCE` / 2.
 
     image: (N, C, H, W) damaged images in [0, 1] like those the model is for; cut at the top and, turned, at the left.
-    reference: (N, C, H * scale, W * scale), where the module takes one.
+    guide: a reference (N, C, H * scale, W * scale) or a mask (N, 1, ...), where the module takes one.
     """
     grown, scale = max(0, 2 * exact + 2 * multiple - min(image.shape[-2:])), module.scale
     low, high = module.range
 
     def both_ways(image: NDArray[np.float32], grown: int) -> torch.Tensor:
         image = np.pad(image, ((0, 0), (0, 0), (0, grown), (0, grown)), mode="reflect")
-        return low + (high - low) * torch.from_numpy(np.concatenate([image, image.swapaxes(-1, -2)]))
+        return torch.from_numpy(np.concatenate([image, image.swapaxes(-1, -2)]))
 
-    both = both_ways(image, grown)
-    second = None if reference is None else both_ways(reference, grown * scale)
+    both = low + (high - low) * both_ways(image, grown)
+    # A reference is in the range of chains that take one, [0, 1], and a mask stays in it.
+    second = None if guide is None else both_ways(guide, grown * scale)
     generator = torch.Generator().manual_seed(0)
     size = [side * scale for side in both.shape[-2:]]
     noise = torch.randn(len(both), module.draws, both.shape[1], *size, generator=generator)

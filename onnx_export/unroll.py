@@ -22,7 +22,7 @@ class Unrolled(nn.Module):
     """ResShift's chain.  image: (N, C, H, W), noise: (N, K, C, H', W'), K = `draws` -> (N, C, H', W').
 
     The result is `scale` times as large as the image. There is no noise where the schedule's kappa is 0; after it comes
-    the reference, (N, C, H', W'), for a network that takes one.
+    the reference, (N, C, H', W'), or the mask, (N, 1, H', W'), for a network that takes one.
     last: the step whose estimate is the result; greater than 0 for a chain cut short.
     """
 
@@ -40,11 +40,10 @@ class Unrolled(nn.Module):
         self.scale = network.scale
         of_result = ("H", "W") if self.scale == 1 else (f"H*{self.scale}", f"W*{self.scale}")
         noise = Port("noise", "noise", ("N", self.draws, network.channels, *of_result))
-        reference = Port("reference", "reference", ("N", network.channels, *of_result))
         self.ports = (
             Port("image", "image", ("N", network.channels, "H", "W")),
             *([noise] if self.draws else []),
-            *([reference] if network.reference else []),
+            *_guides(network, *of_result),
         )
 
     def forward(self, image: Tensor, *others: Tensor) -> Tensor:
@@ -59,13 +58,14 @@ class Unrolled(nn.Module):
             self.reading,
             last=self.last,
         )
-        return restored
+        return torch.where(further[0] > 0.5, start, restored) if self.network.keeps else restored
 
 
 class ResidualChain(nn.Module):
     """RDDM's chain.  image: (N, C, H, W), noise: (N, K, C, H, W), K = `draws` -> (N, C, H, W), all in [-1, 1].
 
-    There is no noise where the schedule has none.
+    There is no noise where the schedule has none; after it comes the mask, (N, 1, H, W) in [0, 1], for a network that
+    takes one.
     steps: of the sampler, evenly spaced in time.  order: see `rddm_paths`; one other than together takes twice the
     calls of the network.  One that is not conditioned starts from noise alone: of the image only the size counts.
     """
@@ -92,12 +92,14 @@ class ResidualChain(nn.Module):
         self.needed = rddm.draws(steps, eta)
         self.draws = self.needed if schedule.start_std or schedule.beta2_bar.any() else 0
         noise = Port("noise", "noise", ("N", self.draws, network.channels, "H", "W"))
-        self.ports = (Port("image", "image", ("N", network.channels, "H", "W")), *([noise] if self.draws else []))
+        image = Port("image", "image", ("N", network.channels, "H", "W"))
+        self.ports = (image, *([noise] if self.draws else []), *_guides(network, "H", "W"))
 
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, *others: Tensor) -> Tensor:
+        noise, further = (others[0], others[1:]) if self.draws else (None, others)
         drawn = image.new_zeros((self.needed, *image.shape)) if noise is None else noise.transpose(0, 1)
         degraded = image if self.network.conditioned else None
-        given = (self.network.predictor(degraded), degraded, drawn, self.schedule, self.reading)
+        given = (self.network.predictor(degraded, *further), degraded, drawn, self.schedule, self.reading)
         restored: Tensor
         if self.order == "together":
             restored = rddm.sample(*given, times=self.times, eta=self.eta)
@@ -128,11 +130,17 @@ class DenoisingPrior(nn.Module):
 Graph = Unrolled | ResidualChain | DenoisingPrior | ConsistencyChain
 
 
+def _guides(network: Backbone | ResidualBackbone, height: str, width: str) -> list[Port]:
+    """What the network sees besides, if anything; height, width: of the result."""
+    guide = network.guide
+    return [Port(guide, guide, ("N", 1 if guide == "mask" else network.channels, height, width))] if guide else []
+
+
 def other_feeds(
-    graph: Graph, image: Tensor, noise: Tensor | None = None, reference: Tensor | None = None
+    graph: Graph, image: Tensor, noise: Tensor | None = None, guide: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     """What the graph takes besides the image, where it is not given: noise of zeros, the image itself for a reference,
-    a noise level of 1, whose logarithm is 0."""
+    a mask that says to restore everything, a noise level of 1, whose logarithm is 0."""
     level = torch.ones(len(image), 1, 1, 1, dtype=image.dtype)
     if isinstance(graph, DenoisingPrior):
         return (level,)
@@ -142,6 +150,7 @@ def other_feeds(
         feeds.append(large.new_zeros(len(large), graph.draws, *large.shape[1:]) if noise is None else noise)
     if isinstance(graph, ConsistencyChain):
         return (*feeds, level)
-    if graph.network.reference:
-        feeds.append(large if reference is None else reference)
+    if graph.network.guide:
+        stand_in = torch.zeros_like(large[:, :1]) if graph.network.guide == "mask" else large
+        feeds.append(stand_in if guide is None else guide)
     return tuple(feeds)

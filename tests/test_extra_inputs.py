@@ -139,7 +139,10 @@ def test_channels_that_are_planes_may_have_masks_of_their_own(folder: Path) -> N
     [
         (np.zeros((50, 62), bool), r"mask must have the shape \(50, 61\) for this image, not \(50, 62\)"),
         (np.zeros((50, 61, 3), bool), r"mask must have the shape \(50, 61\) for this image, not \(50, 61, 3\)"),
-        (np.zeros((50, 61)), "mask must be of booleans or integers, nonzero where pixels are missing, not of float64"),
+        (
+            np.zeros((50, 61)),
+            "mask must be of booleans or integers, nonzero where the image is to be restored, not of float64",
+        ),
     ],
 )
 def test_what_is_no_mask_of_the_image_is_refused(folder: Path, mask: np.ndarray, message: str) -> None:

@@ -55,9 +55,11 @@ def degradation(task: str, settings: Sequence[str] = ()) -> AnyDegradation:
 
 
 def degrade(image: Floats, damage: AnyDegradation, seed: int) -> tuple[Floats, ...]:
-    """(H, W) or (H, W, C) in [0, 1] -> the clean image that belongs to it, the degraded one, maybe a reference."""
+    """(H, W) or (H, W, C) in [0, 1] -> the clean image that belongs to it, the degraded one, and maybe a guide:
+    a reference, or a mask (H, W), 1 where the image is as it should be."""
     batch = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))[None]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         made = damage.degrade(batch, generator)
-    return tuple(given[0].permute(1, 2, 0).numpy().reshape(*given.shape[2:], *image.shape[2:]) for given in made)
+    given = [found[0].permute(1, 2, 0).numpy() for found in made]
+    return tuple(found if image.ndim == 3 and found.shape[2] > 1 else found[..., 0] for found in given)

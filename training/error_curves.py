@@ -164,7 +164,7 @@ def _of_residuals(
     schedule, reading = sampler.residual_schedule(), sampler.reading(recipe.prediction())
     truth, degraded = 2 * clean - 1, 2 * given[0] - 1
     noise = torch.randn(rddm.draws(sampler.steps, sampler.eta), *clean.shape, generator=generator)
-    predict = network.predictor(degraded)
+    predict = network.predictor(degraded, *given[1:])
 
     def error(prediction: rddm.Prediction) -> Tensor:
         return ((prediction.clean - truth) / 2).square().mean()

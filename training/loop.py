@@ -65,7 +65,8 @@ def train(
 
     recipe: a .toml file or a shipped recipe's name.  out: the run's folder.
     data: a folder of clean photographs, which are degraded as the recipe says.  pairs: instead of it, a folder with
-    degraded images in input/ and the clean ones under equal names in gt/ (and reference/ for models that take one).
+    degraded images in input/ and the clean ones under equal names in gt/ (and reference/ or mask/ for models that take
+    one).
     minutes: stop after so much time; the run can be resumed.  init: start from the weights of this checkpoint or
     .onnx model, given as a file or by its name in the library.
     """
@@ -261,9 +262,8 @@ def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) ->
     if recipe.degradation.kind in HIDDEN:
         raise InputError(f"{recipe.name} learns from clean photographs alone: give it data instead of pairs")
     assert pairs is not None
-    reference = getattr(recipe.network, "reference", False)
-    channels = recipe.network.channels
-    return load_pairs(pairs, channels=channels, size=size, seed=seed, scale=recipe.scale, reference=reference)
+    guide, channels = getattr(recipe.network, "guide", None), recipe.network.channels
+    return load_pairs(pairs, channels=channels, size=size, seed=seed, scale=recipe.scale, guide=guide)
 
 
 def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, quiet: bool) -> None:

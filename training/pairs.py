@@ -17,9 +17,10 @@ from torch import Tensor
 
 from restonnx.errors import InputError
 from restonnx.images import SUFFIXES, read
+from restonnx.training.networks.backbone import Guide
 
-INPUT, TRUTH, REFERENCE = "input", "gt", "reference"
-"""The folders' names."""
+INPUT, TRUTH = "input", "gt"
+"""The folders' names; that of a guide is its own."""
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in grey (ITU-R BT.601)."""
 Pixels = NDArray[Any]
@@ -31,14 +32,14 @@ class Pairs:
 
     images: tuple[tuple[Pixels, ...], ...]
     """For each pair the clean image (H, W, C), the degraded one (H / scale, W / scale, C), and where there is one the
-    reference (H, W, C); integers, or floats in [0, 1]."""
+    reference (H, W, C), or the mask (H, W, 1), 1 where the image is as it should be; integers, or floats in [0, 1]."""
     size: int
     """Side of the clean image's crops in pixels, a multiple of `scale`."""
     scale: int
     seed: int
 
     def batch(self, iteration: int, count: int) -> tuple[Tensor, ...]:
-        """Clean, degraded and maybe a reference, (count, C, h, w) float32 in [0, 1]: a function of the arguments."""
+        """Clean, degraded and maybe a guide, (count, C, h, w) float32 in [0, 1]: a function of the arguments."""
         rng = np.random.default_rng((self.seed, iteration))
         areas = np.array([clean.shape[0] * clean.shape[1] for clean, *_ in self.images], dtype=np.float64)
         chosen = rng.choice(len(self.images), size=count, p=areas / areas.sum())
@@ -60,15 +61,16 @@ class Pairs:
 
 
 def load_pairs(
-    folder: str | Path, *, channels: int, size: int, seed: int, scale: int = 1, reference: bool = False
+    folder: str | Path, *, channels: int, size: int, seed: int, scale: int = 1, guide: Guide | None = None
 ) -> Pairs:
-    """Every pair below `folder`, whose input/ and gt/ (and with `reference` reference/) hold files of equal names.
+    """Every pair below `folder`, whose input/ and gt/ (and reference/ or mask/) hold files of equal names.
 
     channels: 1 makes colour images grey, 3 grey ones colour.  size, scale, seed: as in `Pairs`.
+    A mask is a grey image, nonzero where the image is to be restored.
     Raises InputError, in one line that names the file, for what is missing and for sizes and depths that do not fit.
     """
     folder = Path(folder)
-    names = (TRUTH, INPUT, *([REFERENCE] if reference else []))
+    names = (TRUTH, INPUT, *([guide] if guide else []))
     files = [_files(folder / name) for name in names]
     for found in files:
         for other, others in zip(names, files, strict=True):
@@ -77,7 +79,8 @@ def load_pairs(
                     f"{found[missing[0]]} has no partner: put a file named {missing[0]} into {folder / other}"
                     f"{f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''}"
                 )
-    pairs = [_pair([found[stem] for found in files], channels, scale, size) for stem in sorted(files[0])]
+    masked = guide == "mask"
+    pairs = [_pair([found[stem] for found in files], channels, scale, size, masked) for stem in sorted(files[0])]
     return Pairs(tuple(pairs), size, scale, seed)
 
 
@@ -96,9 +99,11 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _pair(paths: list[Path], channels: int, scale: int, size: int) -> tuple[Pixels, ...]:
-    images = [_image(path, channels) for path in paths]
+def _pair(paths: list[Path], channels: int, scale: int, size: int, masked: bool) -> tuple[Pixels, ...]:
+    images = [_image(path, channels) for path in (paths[:2] if masked else paths)]
     truth, (high, wide) = images[0], images[0].shape[:2]
+    if masked:
+        images.append((_image(paths[2], 1) == 0).astype(truth.dtype) * truth.dtype.type(_full(truth)))
     for path, image in zip(paths[1:], images[1:], strict=True):
         times = scale if image is images[1] else 1
         if (image.shape[0] * times, image.shape[1] * times) != (high, wide):
@@ -135,8 +140,12 @@ def _image(path: Path, channels: int) -> Pixels:
 
 
 def _floats(crop: Pixels) -> NDArray[np.float32]:
-    full = np.iinfo(crop.dtype).max if crop.dtype.kind == "u" else 1
-    return crop.astype(np.float32) / np.float32(full)
+    return crop.astype(np.float32) / np.float32(_full(crop))
+
+
+def _full(image: Pixels) -> int:
+    """What stands for 1."""
+    return int(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1
 
 
 def _depth(image: Pixels) -> str:

@@ -103,9 +103,10 @@ class Recipe(Section):
         of_damage = getattr(damage, "scale", 1)
         if self.scale != of_damage:
             raise ValueError(f'degradation.kind = "{damage.kind}" needs network.scale = {of_damage}, not {self.scale}')
-        gives, takes = (getattr(part, "reference", False) for part in (damage, network))
+        gives, takes = (getattr(part, "guide", None) for part in (damage, network))
         if gives != takes:
-            raise ValueError(f'degradation.kind = "{damage.kind}" needs network.reference = {str(gives).lower()}')
+            wanted = f"{gives} = true" if gives else f"{takes} = false"
+            raise ValueError(f'degradation.kind = "{damage.kind}" needs network.{wanted}')
         if (damage.kind == "raw") != (network.channels == 4):
             raise ValueError('degradation.kind = "raw" goes with network.channels = 4, and only so')
         return self

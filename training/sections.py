@@ -15,7 +15,7 @@ from restonnx.diffusion.rddm_schedules import ResidualSchedule, Shape, Vector
 from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule, exponential
 from restonnx.model import DataSource
-from restonnx.training.networks.backbone import SLOPE, Backbone
+from restonnx.training.networks.backbone import SLOPE, Backbone, Guide
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 
@@ -51,6 +51,10 @@ class BackboneSection(_UNet):
     """How many times larger the result is; with more than 1 the encoder works at the size of the given image."""
     reference: bool = False
     """The network is given a second image of the place too, of the result's size."""
+    mask: bool = False
+    """The network is told where the image is to be restored."""
+    keeps: bool = False
+    """Elsewhere the result is the given image itself."""
     head_width: PositiveInt | None = None
     """Of the head, where that is not widths[0]; for scales above 1."""
     gains: bool = False
@@ -61,9 +65,17 @@ class BackboneSection(_UNet):
     def _scale_fits(self) -> Self:
         if self.head_width is not None and self.scale == 1:
             raise ValueError("head_width is for scale = 2 or 4: the head of scale = 1 has the width of widths[0]")
-        if self.reference and self.scale == 4:
-            raise ValueError("reference goes with scale = 1 or 2, not 4")
+        if self.reference and self.mask:
+            raise ValueError("reference and mask do not go together")
+        if self.keeps and not (self.mask and self.scale == 1):
+            raise ValueError("keeps goes with mask = true and scale = 1")
+        if self.guide and self.scale == 4:
+            raise ValueError(f"{self.guide} goes with scale = 1 or 2, not 4")
         return self
+
+    @property
+    def guide(self) -> Guide | None:
+        return "reference" if self.reference else "mask" if self.mask else None
 
     def build(self, steps: int, etas: Sequence[float] | None = None) -> Backbone:
         return Backbone(
@@ -74,7 +86,8 @@ class BackboneSection(_UNet):
             self.up,
             self.head_blocks,
             scale=self.scale,
-            reference=self.reference,
+            guide=self.guide,
+            keeps=self.keeps,
             head_width=self.head_width,
             relu_out=self.relu_out,
             slope=self.slope,
@@ -88,6 +101,12 @@ class ResidualBackboneSection(_UNet):
     kind: Literal["residual_backbone"]
     layout: Literal["single", "shared", "two"] = "single"
     """One head for residual and noise; a head for each behind one encoder; or two networks."""
+    mask: bool = False
+    """The network is told where the image is to be restored."""
+
+    @property
+    def guide(self) -> Guide | None:
+        return "mask" if self.mask else None
 
     def build(self, sampler: RddmSection, prediction: str) -> ResidualBackbone:
         return ResidualBackbone(
@@ -101,6 +120,7 @@ class ResidualBackboneSection(_UNet):
             self.head_blocks,
             not sampler.generate,
             sampler.noise_levels(),
+            self.guide,
         )
 
 

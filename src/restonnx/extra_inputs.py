@@ -27,7 +27,7 @@ Source = Callable[[Plane, slice, slice], Floats]
 
 MEANINGS = {
     "noise_level": 'a number in the values of the image, or "estimate"',
-    "mask": "nonzero where pixels are missing",
+    "mask": "nonzero where the image is to be restored",
     "kernel": "the point spread function, of odd sides",
     "reference": "another image of the same place, of the result's size",
 }
@@ -108,7 +108,9 @@ def _mask(mask: Any, layout: arrays.Layout) -> Source:
     """1 where the mask is 0, which is where the image is known."""
     mask = arrays.as_array(mask)
     if mask.dtype.kind not in "biu":
-        raise InputError(f"mask must be of booleans or integers, nonzero where pixels are missing, not of {mask.dtype}")
+        raise InputError(
+            f"mask must be of booleans or integers, nonzero where the image is to be restored, not of {mask.dtype}"
+        )
     shape = tuple(int(n) for n in mask.shape)
     without_color = [n for n in range(len(layout.axes)) if n != layout.channel]
     own = tuple(layout.shape[n] for n in without_color)

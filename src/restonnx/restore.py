@@ -77,8 +77,8 @@ def restore(
         the model has a default for.
         noise_level: the standard deviation of the image's noise in the image's own values (such as 25 for uint8), or
             "estimate" to find it from each plane.
-        mask: booleans or integers, nonzero where pixels are missing; one of (rows, columns) for all planes, or one of
-            the image's shape without colour.
+        mask: booleans or integers, nonzero where the image is to be restored; one of (rows, columns) for all planes, or
+            one of the image's shape without colour.
         kernel: the point spread function, (rows, columns), both odd; it is scaled to a sum of 1.
         reference: another image of the same place, of the result's size; `restonnx.registration.aligned` brings one of
             another camera there.

@@ -71,6 +71,17 @@ def test_a_reference_is_written_beside_the_image_and_shows_its_middle(photograph
     assert reference[20:30, 25:45].any()
 
 
+def test_a_mask_is_written_without_loss_whatever_the_images_format(photograph: Path, tmp_path: Path) -> None:
+    words = ("--set", "pixels_share=0", "--set", "boxes_share=1", "--set", "noise=[0,0]")
+    assert degrade("missing", photograph, "-o", tmp_path / "b.jpg", *words).exit_code == 0
+    mask = pixels(tmp_path / "b_mask.png")
+    assert set(np.unique(mask)) == {0, 255}
+    lost = np.abs(pixels(tmp_path / "b.jpg").astype(int) - 128).max(axis=2)
+    assert np.median(lost[mask == 255]) <= 2
+    assert degrade("shadow", photograph, "-o", tmp_path / "set", "--pairs").exit_code == 0
+    assert load_pairs(tmp_path / "set", channels=3, size=16, seed=0, guide="mask").images[0][2].shape == (50, 71, 1)
+
+
 def test_pairs_are_what_training_takes(photograph: Path, tmp_path: Path) -> None:
     result = degrade("super-resolution-x2", photograph.parent, "-o", tmp_path / "set", "--pairs")
     assert result.exit_code == 0, result.output
@@ -81,7 +92,7 @@ def test_pairs_are_what_training_takes(photograph: Path, tmp_path: Path) -> None
 
 def test_pairs_of_two_cameras_have_their_references(photograph: Path, tmp_path: Path) -> None:
     assert degrade("dual-camera-x2", photograph, "-o", tmp_path / "set", "--pairs").exit_code == 0
-    pairs = load_pairs(tmp_path / "set", channels=3, size=16, seed=0, scale=2, reference=True)
+    pairs = load_pairs(tmp_path / "set", channels=3, size=16, seed=0, scale=2, guide="reference")
     assert len(pairs.images[0]) == 3
 
 
@@ -131,4 +142,4 @@ def test_one_image_that_cannot_be_read_does_not_stop_the_others(photograph: Path
     assert result.exit_code == 1
     assert "1 degraded, 2 failed" in result.stderr
     assert "holds a stack" in result.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "a_mask.png"}

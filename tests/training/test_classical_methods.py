@@ -129,6 +129,18 @@ def test_dark_photographs_become_brighter(scene: Floats, method: str, level: flo
     assert restored.max() <= 1.01
 
 
+def test_relighting_lifts_the_shadow_that_the_mask_marks_and_nothing_else(scene: Floats) -> None:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[20:60, 10:40] = True
+    shaded = np.where(mask[..., None], scene * np.float32(0.6), scene)
+    result = classical("relighting", Sample(shaded, scene, mask=mask), settings("shadow-removal", "relighting"))
+    assert psnr(result, scene) > psnr(shaded, scene) + 3
+    far = np.s_[70:, 50:]
+    np.testing.assert_allclose(result[far], scene[far], atol=2e-3)
+    unmarked = classical("relighting", Sample(shaded, scene), settings("shadow-removal", "relighting"))
+    np.testing.assert_array_equal(unmarked, shaded)
+
+
 def test_streaks_narrower_than_the_opening_go(scene: Floats) -> None:
     rainy = scene.copy()
     rainy[:, 5::12] = 1

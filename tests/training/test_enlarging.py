@@ -70,7 +70,7 @@ def test_weights_of_enlarging_are_no_part_of_the_networks_state() -> None:
 
 
 def test_the_reference_changes_the_estimate_where_it_differs() -> None:
-    network = Backbone(3, 3, (8, 16), (1, 1), (1,), scale=2, reference=True)
+    network = Backbone(3, 3, (8, 16), (1, 1), (1,), scale=2, guide="reference")
     image, x_t, reference = torch.rand(1, 3, 64, 4), torch.rand(1, 3, 128, 8), torch.rand(1, 3, 128, 8)
     torch.nn.init.normal_(network.head.conv_out.weight, std=0.1)
     other = reference.clone()
@@ -168,7 +168,7 @@ def test_the_reach_counts_what_the_reference_reaches_too() -> None:
     schedule = exponential(1, kappa=0.0, min_noise_level=0.02)
     reaches = [
         receptive_radius(Unrolled(Backbone(3, 1, (8,), (1,), (), **options), schedule, Reading()), 3, 2)
-        for options in ({}, {"scale": 2}, {"scale": 2, "reference": True}, {"scale": 4})
+        for options in ({}, {"scale": 2}, {"scale": 2, "guide": "reference"}, {"scale": 4})
     ]
     assert reaches[2] >= reaches[1] > 0
     assert all(reach % 2 == 0 for reach in reaches)

@@ -85,6 +85,26 @@ def test_a_recipe_s_damage_is_that_of_training_as_a_file_holds_it() -> None:
     assert not seen[0, 0]
 
 
+def test_a_shadow_comes_with_its_mask_and_a_pair_s_is_found_in_their_difference(tmp_path: Path) -> None:
+    made = of_recipe("shadow-removal", "none_share=0", "skylight=[0.3,0.3]")(np.full((64, 64, 3), 0.7, np.float32), 0)
+    assert made.mask is not None
+    assert made.reference is None
+    assert made.unit[made.mask].mean() < made.unit[~made.mask].mean() - 0.1
+    lit = np.full((100, 120, 3), 200, np.uint8)
+    shaded = lit.copy()
+    shaded[20:60, 30:90] = 90
+    shaded[80, 100] = 0  # a speck
+    for name, image in (("input", shaded), ("gt", lit)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "set" / name / "a.png")
+    mask = Pairs("set", shaded=True).sample(tmp_path, 0, 3).mask
+    assert mask is not None
+    assert mask[23:57, 33:87].all()
+    assert not mask[:17].any()
+    assert not mask[63:].any()
+    assert Pairs("set").sample(tmp_path, 0, 3).mask is None
+
+
 def test_references_are_registered_where_they_can_be(tmp_path: Path) -> None:
     """A flat image cannot be brought together with anything: the model then sees nothing beside the small image."""
     save(tmp_path / "scene/001_0.png", 99, (81, 64, 3))

@@ -67,10 +67,25 @@ def test_a_smaller_input_is_cropped_at_the_same_place(tmp_path: Path) -> None:
     save(tmp_path / "input" / "a.png", small)
     save(tmp_path / "gt" / "a.png", small.repeat(2, 0).repeat(2, 1))
     save(tmp_path / "reference" / "a.png", 255 - small.repeat(2, 0).repeat(2, 1))
-    clean, degraded, reference = load_pairs(tmp_path, channels=3, size=16, seed=0, scale=2, reference=True).batch(0, 5)
+    clean, degraded, reference = load_pairs(tmp_path, channels=3, size=16, seed=0, scale=2, guide="reference").batch(
+        0, 5
+    )
     assert degraded.shape == (5, 3, 8, 8)
     torch.testing.assert_close(degraded.repeat_interleave(2, -1).repeat_interleave(2, -2), clean)
     torch.testing.assert_close(reference, 1 - clean)
+
+
+def test_a_mask_is_read_as_what_is_known(tmp_path: Path) -> None:
+    save(tmp_path / "gt" / "a.tif", np.full((20, 24, 3), 30000, np.uint16))
+    save(tmp_path / "input" / "a.tif", np.full((20, 24, 3), 100, np.uint16))
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:, 12:] = 7  # anything but 0
+    save(tmp_path / "mask" / "a.png", mask)
+    pairs = load_pairs(tmp_path, channels=3, size=16, seed=0, guide="mask")
+    known = pairs.batch(0, 8)[2]
+    assert known.shape == (8, 1, 16, 16)
+    assert set(known.unique().tolist()) == {0.0, 1.0}
+    assert np.array_equal(pairs.images[0][2][..., 0] == 0, mask > 0)
 
 
 def test_subfolders_and_other_suffixes_are_partners_too(tmp_path: Path) -> None:

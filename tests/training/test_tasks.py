@@ -20,6 +20,7 @@ from restonnx.training.degradations.fields import low_pass, moved, smooth
 from restonnx.training.degradations.light import to_display, to_light
 from restonnx.training.degradations.low_light import LowLight
 from restonnx.training.degradations.micrograph import Micrograph, structures
+from restonnx.training.degradations.missing import Missing
 from restonnx.training.degradations.raindrop import Raindrop
 from restonnx.training.degradations.shadow import Shadow
 from restonnx.training.degradations.super_resolution import SuperResolution
@@ -59,17 +60,17 @@ def test_shape_and_range_hold_at_any_size(kind: str, settings: dict[str, Any], s
     damage: Any = DEGRADATIONS[kind](**settings)
     given = torch.rand(3, 3, *size, generator=generator())
     before = given.clone()
-    clean, degraded, *reference = damage.degrade(given, generator())
+    clean, degraded, *guides = damage.degrade(given, generator())
     scale = getattr(damage, "scale", 1)
     assert torch.equal(given, before)
     assert clean.shape == (3, 3, *(side // scale * scale for side in size))
     assert degraded.shape == (3, 3, *(side // scale for side in size))
-    assert len(reference) == getattr(damage, "reference", False)
-    for image in (degraded, *reference):
+    assert len(guides) == (getattr(damage, "guide", None) is not None)
+    for image in (degraded, *guides):
         assert image.isfinite().all()
         assert image.dtype == torch.float32
         assert image.min() > -0.8
-        assert image.mean() < 1
+        assert image.mean() <= 1
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_light_and_display_values_are_inverse() -> None:
 def test_a_shadow_never_brightens_and_leaves_the_skylight() -> None:
     clean = photograph(8)
     options: dict[str, Any] = {"blueness": (0, 0), "noise": (0, 0), "none_share": 0}
-    _, degraded = Shadow(skylight=(0.4, 0.4), **options).degrade(clean, generator())
+    _, degraded, _ = Shadow(skylight=(0.4, 0.4), **options).degrade(clean, generator())
     left = to_light(degraded) / to_light(clean)
     assert float(left.max()) < 1 + 1e-4
     assert float(left.min()) > 0.4 * 0.6 - 1e-3  # the least that scattering leaves of it
@@ -193,13 +194,54 @@ def test_a_shadow_never_brightens_and_leaves_the_skylight() -> None:
 
 def test_without_a_shadow_nothing_changes() -> None:
     clean = photograph()
-    _, degraded = Shadow(none_share=1, noise=(0, 0)).degrade(clean, generator())
+    _, degraded, lit = Shadow(none_share=1, noise=(0, 0)).degrade(clean, generator())
     torch.testing.assert_close(degraded, clean, atol=1e-5, rtol=0)
+    assert lit.all()
+
+
+def test_the_painted_mask_is_the_shadow_but_for_the_penumbra() -> None:
+    clean = photograph(16, side=128)
+    damage = Shadow(skylight=(0.3, 0.3), none_share=0, noise=(0, 0), penumbra=(1, 2), misplaced=1.0)
+    _, degraded, lit = damage.degrade(clean, generator())
+    darker = (to_light(degraded) / to_light(clean)).mean(dim=1, keepdim=True) < 0.65
+    assert float((darker == (lit < 0.5)).float().mean()) > 0.97
+    _, _, sloppy = Shadow(**damage.model_dump() | {"misplaced": 20.0}).degrade(clean, generator())
+    assert 0.6 < float((sloppy == lit).float().mean()) < 0.99
+
+
+# Missing pixels
+
+
+@pytest.mark.parametrize(
+    ("shares", "least", "most"),
+    [
+        ({"pixels_share": 1.0, "boxes_share": 0.0, "lost": (0.4, 0.4)}, 0.35, 0.45),
+        ({"pixels_share": 0.0, "boxes_share": 1.0, "boxes": 1, "box": (20.0, 20.0)}, 0.004, 0.0256),
+        ({"pixels_share": 0.0, "boxes_share": 0.0}, 0.005, 0.4),
+    ],
+)
+def test_what_is_known_stays_and_what_is_lost_is_gray(shares: dict[str, Any], least: float, most: float) -> None:
+    clean = photograph(16, side=128)
+    truth, degraded, known = Missing(noise=(0, 0), **shares).degrade(clean, generator())
+    lost = (known < 0.5).expand_as(clean)
+    assert torch.equal(truth, clean)
+    assert torch.equal(degraded[~lost], clean[~lost])
+    assert (degraded[lost] == 0.5).all()
+    assert least < float(lost.float().mean()) < most
+
+
+def test_lines_are_as_wide_as_they_are_said_to_be() -> None:
+    damage = Missing(pixels_share=0, boxes_share=0, width=(8, 8))
+    _, _, known = damage.degrade(photograph(16, side=256), generator())
+    lost = known < 0.5
+    shrunk = torch.nn.functional.avg_pool2d(lost.float(), 13, 1, 6) > 0.999
+    assert lost.any()
+    assert float(shrunk.sum()) < 0.05 * float(lost.sum())  # hardly anywhere is a disc of 13 pixels lost
 
 
 def test_shadows_are_bluish() -> None:
     gray = torch.full((16, 3, 32, 32), 0.6)
-    _, degraded = Shadow(blueness=(0.3, 0.3), none_share=0, noise=(0, 0)).degrade(gray, generator())
+    _, degraded, _ = Shadow(blueness=(0.3, 0.3), none_share=0, noise=(0, 0)).degrade(gray, generator())
     red, _, blue = degraded.mean(dim=(0, 2, 3))
     assert blue > red + 0.01
 

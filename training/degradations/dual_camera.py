@@ -19,12 +19,13 @@ from restonnx.diffusion.resizing import Downsample
 from restonnx.training.degradations.draws import check_rising, uniform
 from restonnx.training.degradations.fields import centred_grid, low_pass, moved, smooth
 from restonnx.training.degradations.noise import poisson_gaussian
+from restonnx.training.networks.backbone import Guide
 
 
 class DualCamera(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reference: ClassVar[bool] = True
+    guide: ClassVar[Guide] = "reference"
 
     kind: Literal["dual_camera"] = "dual_camera"
     scale: Literal[2] = 2

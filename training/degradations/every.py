@@ -15,6 +15,7 @@ from restonnx.training.degradations.dual_camera import DualCamera
 from restonnx.training.degradations.linear import Linear
 from restonnx.training.degradations.low_light import LowLight
 from restonnx.training.degradations.micrograph import Micrograph
+from restonnx.training.degradations.missing import Missing
 from restonnx.training.degradations.raindrop import Raindrop
 from restonnx.training.degradations.raw import Raw
 from restonnx.training.degradations.shadow import Shadow
@@ -30,13 +31,14 @@ AnyDegradation = (
     | LowLight
     | Raindrop
     | Deblur
+    | Missing
     | Micrograph
     | Raw
     | Linear
     | Clean
 )
 """Each has `degrade(clean, generator) -> (clean, degraded, ...)`: a batch of clean images (N, C, H, W) in [0, 1] and
-what became of them; then, where `reference` is true, a reference of the clean image's size."""
+what became of them; then, where it has a `guide`, that, of the clean image's size."""
 
 Degradation = Annotated[AnyDegradation, Field(discriminator="kind")]
 
@@ -52,6 +54,7 @@ DEGRADATIONS: dict[str, type[BaseModel]] = {
         LowLight,
         Raindrop,
         Deblur,
+        Missing,
         Micrograph,
         Raw,
         Linear,

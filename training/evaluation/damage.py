@@ -6,6 +6,7 @@ The same arguments give the same function, so that tests can be compared by it.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,9 +47,13 @@ def of_recipe(task: str, *settings: str, as_file: bool = True) -> Damage:
     def damage(clean: Floats, index: int) -> Sample:
         from restonnx.training.degrade import degrade
 
-        truth, degraded, *reference = degrade(clean, _degradation(task, settings), index)
-        given = [to_file(image) if as_file else image for image in (degraded, *reference)]
-        return Sample(given[0], np.asarray(truth, np.float32), reference=given[1] if reference else None)
+        chosen = _degradation(task, settings)
+        truth, degraded, *guides = degrade(clean, chosen, index)
+        stored = to_file if as_file else np.asarray
+        sample = Sample(stored(degraded), np.asarray(truth, np.float32))
+        if getattr(chosen, "guide", None) == "mask":
+            return replace(sample, mask=guides[0] < 0.5)
+        return replace(sample, reference=stored(guides[0])) if guides else sample
 
     return damage
 

@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "Retinex": {"power": 0.8, "strength": 0.8},
     },
     "raindrop": {"median": {"side": 3}, "guided filter": {"radius": 16, "epsilon": 0.001}},
-    "shadow-removal": {"relighting": {"share": 1.0, "soft": 40}},
+    "shadow-removal": {"relighting": {"band": 8, "soft": 1.0}},
     "super-resolution-real": {"non-local means, bicubic": {"strength": 0.6}},
 }
 """By purpose and method; a method that is not here has none."""

@@ -98,10 +98,7 @@ def _synthetic(purpose: str, methods: tuple[str, ...], *damages: tuple[str, Dama
 
 def _pairs(purpose: str, methods: tuple[str, ...], *folders: str, real: bool = True) -> Suite:
     title = "Photographed pairs" if real else "Pairs that others made"
-    tests = tuple(
-        Test(_label(folder), Pairs(f"paired/{folder}", truth="pseudo_gt" if "shadow" in folder else "gt"), methods)
-        for folder in folders
-    )
+    tests = tuple(Test(_label(folder), Pairs(f"paired/{folder}"), methods) for folder in folders)
     return Suite(title, purpose, tests, real=real)
 
 
@@ -201,6 +198,12 @@ REFERENCES = Suite(
     ),
     real=True,
 )
+ISTD = Suite(
+    "Photographed pairs, the mask found by their difference",
+    "shadow-removal",
+    (Test("ISTD", Pairs("paired/shadow/ISTD_shadow_only", truth="pseudo_gt", shaded=True), ("relighting",)),),
+    real=True,
+)
 SHAKE, SOFT = ("camera shake", blurred("shake", 2.55)), ("Gaussian blur", blurred("gaussian", 2.55))
 HALF, STROKES = ("every other pixel", missing("half")), ("strokes", missing("strokes"))
 
@@ -228,7 +231,7 @@ SUITES: dict[str, tuple[Suite, ...]] = {
     "dual-camera-x2": (TWO_CAMERAS, REFERENCES),
     "shadow-removal": (
         _synthetic("shadow-removal", ("relighting",), ("shadow", of_recipe("shadow-removal"))),
-        _pairs("shadow-removal", ("relighting",), "shadow/ISTD_shadow_only"),
+        ISTD,
     ),
     "low-light": (_synthetic("low-light", BRIGHTENERS, ("low light", of_recipe("low-light"))),),
     "raindrop": (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from restonnx.diffusion.resizing import enlarging_taps
 
 SLOPE = 0.1
 """Of the leaky ReLUs below 0."""
+Guide = Literal["reference", "mask"]
+"""What a network may see besides: another image of the place, (N, C, H, W), or where the image is as it should be,
+(N, 1, H, W): 1 there and 0 where it is to be restored."""
 
 
 class UnshuffledConv(nn.Conv2d):
@@ -87,7 +90,7 @@ class Encoder(nn.Module):
 
     scale 1: (N, C, H, W), H and W multiples of 2^len(widths) -> (N, widths[0], H/2, W/2).
     scale 2 or 4: H and W multiples of 2^(len(widths)-1) -> (N, head_width, H * scale/2, W * scale/2).
-    reference: another image of the result's size is seen too; for scales 1 and 2.
+    guide: what is seen besides, of the result's size; for scales 1 and 2.
     """
 
     def __init__(
@@ -98,18 +101,19 @@ class Encoder(nn.Module):
         up: tuple[int, ...],
         *,
         scale: int = 1,
-        reference: bool = False,
+        guide: Guide | None = None,
         head_width: int | None = None,
         slope: float = SLOPE,
     ) -> None:
         super().__init__()
-        if scale not in (1, 2, 4) or (reference and scale == 4):
-            raise ValueError(f"scale must be 1, 2 or 4, and with a reference 1 or 2, not {scale}")
+        if scale not in (1, 2, 4) or (guide and scale == 4):
+            raise ValueError(f"scale must be 1, 2 or 4, and with a {guide or 'guide'} 1 or 2, not {scale}")
         self.scale = scale
         self.conv_in = (
             UnshuffledConv(channels, widths[0]) if scale == 1 else nn.Conv2d(channels, widths[0], 3, padding=1)
         )
-        self.conv_reference = UnshuffledConv(channels, widths[0]) if reference else None
+        self.conv_reference = UnshuffledConv(channels, widths[0]) if guide == "reference" else None
+        self.conv_mask = UnshuffledConv(1, widths[0]) if guide == "mask" else None
         self.down_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, down, strict=True))
         self.down_convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, stride=2) for a, b in pairwise(widths))
         # Narrowed before the upsampling, at a quarter of the cost of doing it after.
@@ -117,10 +121,11 @@ class Encoder(nn.Module):
         self.up_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, up, strict=False))
         self.conv_out = nn.Conv2d(widths[0], head_width or widths[0], 3, padding=1) if scale > 1 else None
 
-    def forward(self, degraded: Tensor, reference: Tensor | None = None) -> Tensor:
+    def forward(self, degraded: Tensor, guide: Tensor | None = None) -> Tensor:
         x = self.conv_in(degraded)
-        if self.conv_reference is not None:
-            x = x + self.conv_reference(reference)
+        for guiding in (self.conv_reference, self.conv_mask):
+            if guiding is not None:
+                x = x + guiding(guide)
         skips = []
         for blocks, conv in zip(self.down_blocks, self.down_convs, strict=False):
             x = blocks(x)
@@ -180,7 +185,8 @@ class Backbone(nn.Module):
     etas: eta_1 to eta_T of a ResShift chain whose steps begin by repeating the first one's estimate; gain_t is then
     learned, and is else 1.  See `repeating`.
     scale: sides of the clean image over those of the degraded one, 1, 2 or 4; y is then the enlarged image.
-    reference: the encoder sees a second image besides, of the clean one's size; for scales 1 and 2.
+    guide: what the encoder sees besides; for scales 1 and 2.
+    keeps: where the mask is 1, a finished chain's result is the degraded image itself.
     head_width: of the head, where that is not widths[0]; for scales above 1.
     """
 
@@ -194,7 +200,8 @@ class Backbone(nn.Module):
         head_blocks: int = 1,
         *,
         scale: int = 1,
-        reference: bool = False,
+        guide: Guide | None = None,
+        keeps: bool = False,
         head_width: int | None = None,
         relu_out: bool = False,
         slope: float = SLOPE,
@@ -207,7 +214,7 @@ class Backbone(nn.Module):
             tuple(down),
             tuple(up),
             scale=scale,
-            reference=reference,
+            guide=guide,
             head_width=head_width,
             slope=slope,
         )
@@ -216,12 +223,12 @@ class Backbone(nn.Module):
         carry, gain = (torch.zeros(steps, 1), None) if etas is None else repeating(etas)
         self.carry = nn.Parameter(carry)
         self.gain = None if gain is None else nn.Parameter(gain)
-        self.channels, self.scale, self.reference = channels, scale, reference
+        self.channels, self.scale, self.guide, self.keeps = channels, scale, guide, keeps
         self.multiple = 2 ** (len(widths) if scale == 1 else len(widths) - 1)
 
-    def encode(self, degraded: Tensor, reference: Tensor | None = None) -> Tensor:
+    def encode(self, degraded: Tensor, guide: Tensor | None = None) -> Tensor:
         """Everything that depends on the given images alone; once per chain."""
-        features: Tensor = self.encoder(degraded, reference)
+        features: Tensor = self.encoder(degraded, guide)
         return features
 
     def step(self, x_t: Tensor, degraded: Tensor, features: Tensor, t: Any) -> Tensor:
@@ -231,8 +238,8 @@ class Backbone(nn.Module):
             correction = correction * _row(self.gain, t)
         return degraded + _row(self.carry, t) * (x_t - degraded) + correction
 
-    def forward(self, x_t: Tensor, degraded: Tensor, t: Any, reference: Tensor | None = None) -> Tensor:
-        return self.step(x_t, self.enlarged(degraded), self.encode(degraded, reference), t)
+    def forward(self, x_t: Tensor, degraded: Tensor, t: Any, guide: Tensor | None = None) -> Tensor:
+        return self.step(x_t, self.enlarged(degraded), self.encode(degraded, guide), t)
 
 
 def repeating(etas: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from restonnx.diffusion.rddm import Reading
-from restonnx.training.networks.backbone import Encoder, Head, _row
+from restonnx.training.networks.backbone import Encoder, Guide, Head, _row
 
 LAYOUTS = ("single", "shared", "two")
 LEAST_LEVEL = 0.05
@@ -35,9 +35,9 @@ class ResidualBackbone(nn.Module):
     total:  T of the schedule.
     noise_levels: of the schedule, (total,), rising; None: none is known.
     conditioned: whether there is a degraded image; in generation the encoder sees x_t itself, in every step.
+    guide: what the encoder sees besides.
     """
 
-    reference = False
     noise_scale: Tensor
 
     def __init__(
@@ -52,8 +52,10 @@ class ResidualBackbone(nn.Module):
         head_blocks: int = 1,
         conditioned: bool = True,
         noise_levels: NDArray[Any] | None = None,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__()
+        self.guide = guide
         self.outputs = Reading(prediction).heads
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
@@ -66,9 +68,11 @@ class ResidualBackbone(nn.Module):
         self._scales: list[float] = self.noise_scale.tolist()
         self.read_as(prediction)
         of_each = self.outputs if layout == "single" else 1
-        self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up))
+        self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide)
         self.head = Head(channels, widths[0], head_blocks, SMOOTHNESS, of_each * channels)
-        self.encoder_noise = Encoder(channels, tuple(widths), tuple(down), tuple(up)) if layout == "two" else None
+        self.encoder_noise = (
+            Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide) if layout == "two" else None
+        )
         self.head_noise = (
             None if layout == "single" else Head(channels, widths[0], head_blocks, SMOOTHNESS, of_each * channels)
         )
@@ -86,10 +90,10 @@ class ResidualBackbone(nn.Module):
         self.gives_clean = prediction.startswith("pred_x0")
         self.noise_head = {"pred_res": None, "pred_noise": 0}.get(prediction, 1)
 
-    def encode(self, degraded: Tensor) -> tuple[Tensor, Tensor]:
-        """Everything that depends on the degraded image alone, for the residual and for the noise; once per chain."""
-        features: Tensor = self.encoder(degraded)
-        return features, features if self.encoder_noise is None else self.encoder_noise(degraded)
+    def encode(self, degraded: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Everything that depends on the given images alone, for the residual and for the noise; once per chain."""
+        features: Tensor = self.encoder(degraded, guide)
+        return features, features if self.encoder_noise is None else self.encoder_noise(degraded, guide)
 
     def step(
         self, x_t: Tensor, degraded: Tensor, features: tuple[Tensor, Tensor], times: tuple[Any, Any]
@@ -111,13 +115,13 @@ class ResidualBackbone(nn.Module):
             found[self.noise_head] = self._over_level(found[self.noise_head], told[self.noise_head])
         return tuple(found)
 
-    def predictor(self, degraded: Tensor | None) -> Callable[..., tuple[Tensor, ...]]:
+    def predictor(self, degraded: Tensor | None, guide: Tensor | None = None) -> Callable[..., tuple[Tensor, ...]]:
         """What the samplers of `diffusion.rddm` call, for one degraded image; None in generation."""
         if self.conditioned == (degraded is None):
             raise ValueError("a conditioned network takes a degraded image, and only such a network")
         if degraded is None:
             return lambda x_t, times: self.step(x_t, torch.zeros_like(x_t), self.encode(x_t), times)
-        features = self.encode(degraded)
+        features = self.encode(degraded, guide)
         return lambda x_t, times: self.step(x_t, degraded, features, times)
 
     def forward(self, x_t: Tensor, degraded: Tensor, time: Any) -> tuple[Tensor, ...]:

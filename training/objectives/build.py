@@ -104,9 +104,12 @@ class _Centred(nn.Module):
         self.objective = objective
         self.generates = generates
 
-    def forward(self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float, *mask: Tensor
+    ) -> Tensor:
+        """mask: (N, 1, H, W), which stays as it is; for networks that take one."""
         given = None if self.generates else 2 * degraded - 1
-        loss: Tensor = self.objective(2 * clean - 1, given, noise, draws, progress)
+        loss: Tensor = self.objective(2 * clean - 1, given, noise, draws, progress, *mask)
         return loss
 
 

@@ -51,7 +51,7 @@ class RddmObjective(nn.Module):
 
     clean, degraded: (N, C, H, W) in the network's range; degraded is None in generation.  noise: (1, N, C, H, W).
     draws: (N + 2,) uniform in [0, 1): a t per sample, and spare ones, of which self-conditioning takes the last.
-    progress: not used.  mask: (N, C, H, W), seen by the network where given.
+    progress: not used.  mask: (N, C, H, W), of our networks (N, 1, H, W), seen by the network where given.
 
     conditioned: whether the network sees the degraded image; not in translation and inpainting.
     compare: heads, each with its target; posterior, see `posterior_loss`, for pred_res_noise.
@@ -234,9 +234,9 @@ def _predictor(
 ) -> Callable[..., tuple[Tensor, ...]]:
     if not isinstance(network, ResidualBackbone):
         return predictor(network, degraded, mask, self_condition=self_condition)
-    if mask is not None or self_condition:
-        raise ValueError("our network sees x_t and the degraded image, and nothing else")
-    return network.predictor(degraded)
+    if self_condition:
+        raise ValueError("our network does not see its own estimate")
+    return network.predictor(degraded, mask)
 
 
 def reinitialise(network: nn.Module) -> None:

@@ -19,7 +19,7 @@ class ResShiftObjective(nn.Module):
     noise: (T, N, C, H, W) standard normal, noise[0] starts the chain.
     draws: (N + 2,) uniform in [0, 1), what is decided at random: a t per sample, and a t and a coin per batch.
     progress: the share of the training that is done, in [0, 1].
-    reference: (N, C, H, W), for networks that take one.
+    guide: what the network sees besides, see `networks.backbone.Guide`.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class ResShiftObjective(nn.Module):
         noise: Tensor,
         draws: Tensor,
         progress: float,
-        reference: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> Tensor:
         config = self.config
-        features = self.network.encode(degraded, reference)
+        features = self.network.encode(degraded, guide)
         with torch.autocast(degraded.device.type, enabled=False):  # the start of every chain, kept exact
             degraded = self.network.enlarged(degraded)
         if isinstance(config, ForwardNoised) or float(draws[-1]) < config.forward_share:

@@ -41,7 +41,8 @@ def degrade(
 ) -> None:
     """Degrade clean images as a recipe does for training, to look at it or to make a set of pairs.
 
-    Where the task has a reference image, it is written as NAME_reference, or with --pairs into OUT/reference.
+    Where the task has a reference or a mask, it is written as NAME_reference or NAME_mask.png, or with --pairs into
+    OUT/reference or OUT/mask. Masks are white where the image is to be restored.
     """
     need("torch")
     from restonnx.images import SUFFIXES
@@ -60,7 +61,7 @@ def degrade(
     problems = list(plan.problems)
     jobs = []
     for job in plan.jobs:
-        others = _others(job.target, Path(output), pairs, getattr(damage, "reference", False))
+        others = _others(job.target, Path(output), pairs, getattr(damage, "guide", None))
         problem = _problem(others, [other.source for other in plan.jobs], overwrite)
         if problem:
             problems.append(f"{job.source}: {problem}")
@@ -80,12 +81,15 @@ def degrade(
         raise typer.Exit(1)
 
 
-def _others(target: Path, output: Path, pairs: bool, reference: bool) -> dict[str, Path]:
-    """Where the clean image and the reference go that belong to the degraded one at `target`."""
-    if not pairs:
-        return {"reference": target.with_stem(f"{target.stem}_reference")} if reference else {}
-    below = target.relative_to(output / "input")
-    return {role: output / role / below for role in ("gt", *(["reference"] if reference else []))}
+def _others(target: Path, output: Path, pairs: bool, guide: str | None) -> dict[str, Path]:
+    """Where the clean image and the guide go that belong to the degraded one at `target`."""
+    if pairs:
+        below = target.relative_to(output / "input")
+        return {role: output / role / below for role in ("gt", *([guide] if guide else []))}
+    if not guide:
+        return {}
+    beside = target.with_stem(f"{target.stem}_{guide}")
+    return {guide: beside.with_suffix(".png") if guide == "mask" else beside}
 
 
 def _problem(others: dict[str, Path], sources: list[Path], overwrite: bool) -> str | None:
@@ -142,12 +146,17 @@ def _degrade_file(
     if pixels.dtype.kind not in "uf":
         raise InputError(f"{job.source} holds {pixels.dtype}: give unsigned integers, or floats in [0, 1]")
     full = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
-    clean, degraded, *reference = degrade(pixels.astype(np.float32) / np.float32(full), damage, seed)
+    clean, degraded, *guides = degrade(pixels.astype(np.float32) / np.float32(full), damage, seed)
     if cancel.is_set():
         raise Cancelled("cancelled")
-    made = {"gt": clean, "reference": reference[0] if reference else clean}
+    made = {role: guides[0] if guides and role != "gt" else clean for role in others}
     for path, values in [(job.target, degraded), *((path, made[role]) for role, path in others.items())]:
-        images.write(path, _as(picture, arrays.to_dtype(values * np.float32(full), pixels.dtype)), overwrite=overwrite)
+        if path == others.get("mask"):
+            mask = images.Picture(np.where(values > 0.5, np.uint8(0), np.uint8(255)), "YX")
+            images.write(path, mask, overwrite=overwrite)
+        else:
+            stored = arrays.to_dtype(values * np.float32(full), pixels.dtype)
+            images.write(path, _as(picture, stored), overwrite=overwrite)
 
 
 def _as(picture: Picture, pixels: Any) -> Picture:

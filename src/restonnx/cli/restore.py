@@ -31,7 +31,7 @@ NOISE_LEVEL = typer.Option(
     help="Standard deviation of the noise, in the values of the images, for models that take it.",
     show_default=False,
 )
-MASK = typer.Option(metavar="FILE", help="An image, not 0 where pixels are missing.", show_default=False)
+MASK = typer.Option(metavar="FILE", help="An image, not 0 where it is to be restored.", show_default=False)
 KERNEL = typer.Option(metavar="FILE", help="The point spread function: an image or a .npy file.", show_default=False)
 REFERENCE = typer.Option(
     metavar="FILE",

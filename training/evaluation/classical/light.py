@@ -41,20 +41,25 @@ def retinex(sample: Sample, *, power: float, strength: float, radius: int = 15) 
     return nlm(bright, estimated(bright), strength=strength)
 
 
-def relit(sample: Sample, *, share: float, soft: int) -> Floats:
-    """Where lightness is a third of its deviation below its mean is shadow, and gets the colour that the rest has
-    (Murali and Govindan 2013), by this share of the way; soft: radius of the guided filter that softens the mask."""
-    from skimage.color import rgb2lab
+def relit(sample: Sample, *, band: int, soft: float) -> Floats:
+    """Inside the mask, linear light times the ratio of what is seen on both sides of its border, per channel.
 
-    image = sample.unit.clip(0, 1)
-    lightness = rgb2lab(image)[..., 0] / 100
-    dark = lightness <= lightness.mean() - lightness.std() / 3
-    if dark.all() or not dark.any():
+    band: how far from the border the two sides are compared, in pixels.  soft: standard deviation of the Gaussian that
+    softens the mask, in pixels, and half of what is left out beside the border.  After Shor and Lischinski 2008.
+    """
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    image, shaded = sample.unit.clip(0, 1), sample.mask
+    if shaded is None or shaded.all() or not shaded.any():
         return image
     light = _to_light(image)
-    ratio = light[~dark].mean(axis=0) / np.maximum(light[dark].mean(axis=0), 1e-3)
-    mask = guided_filter(dark.astype(np.float32), lightness.astype(np.float32), soft, 1e-3).clip(0, 1)
-    return _to_display((light * ratio ** (share * mask[..., None])).clip(0, 1))
+    inside, outside = distance_transform_edt(shaded), distance_transform_edt(~shaded)
+    near = [(depth > 2 * soft) & (depth <= 2 * soft + band) for depth in (inside, outside)]
+    if not all(side.any() for side in near):
+        near = [shaded, ~shaded]
+    dark, lit = (light[side].mean(axis=0) for side in near)
+    mask = gaussian_filter(shaded.astype(np.float32), soft)[..., None]
+    return _to_display((light * (lit / np.maximum(dark, 1e-3)) ** mask).clip(0, 1))
 
 
 def _to_light(display: Floats) -> Floats:

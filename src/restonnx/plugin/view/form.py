@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from restonnx.library import ModelEntry
 
 KINDS: dict[str, tuple[type, ...]] = {"mask": (Labels, Shapes), "kernel": (Image,), "reference": (Image,)}
-LABELS = {"noise_level": "Noise level", "mask": "Missing where", "kernel": "Blur kernel", "reference": "Reference"}
+LABELS = {"noise_level": "Noise level", "mask": "Restore where", "kernel": "Blur kernel", "reference": "Reference"}
 TIPS = {
     "noise_level": "Standard deviation of the noise in the image's own values",
-    "mask": "Labels or shapes that cover the missing pixels",
+    "mask": "Labels or shapes that cover what is to be restored, such as missing pixels or a shadow",
     "kernel": "An image layer that holds the point spread function; both sides odd",
     "reference": "An image layer of the same place, of the size of the result",
 }
