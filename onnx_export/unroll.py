@@ -16,6 +16,7 @@ from restonnx.onnx_export.freeze import Port
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.networks.values import back, into
 
 
 class Unrolled(nn.Module):
@@ -98,6 +99,7 @@ class ResidualChain(nn.Module):
     def forward(self, image: Tensor, *others: Tensor) -> Tensor:
         noise, further = (others[0], others[1:]) if self.draws else (None, others)
         drawn = image.new_zeros((self.needed, *image.shape)) if noise is None else noise.transpose(0, 1)
+        image = into(image, self.network.values)
         degraded = image if self.network.conditioned else None
         given = (self.network.predictor(degraded, *further), degraded, drawn, self.schedule, self.reading)
         restored: Tensor
@@ -105,7 +107,7 @@ class ResidualChain(nn.Module):
             restored = rddm.sample(*given, times=self.times, eta=self.eta)
         else:
             restored = rddm_paths.sample_decoupled(*given, times=self.times, eta=self.eta, order=self.order)
-        return restored
+        return back(restored, self.network.values)
 
 
 class DenoisingPrior(nn.Module):

@@ -26,6 +26,7 @@ from restonnx.training.machine import facts
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.networks.values import back, into
 from restonnx.training.recipe import Recipe, parse, set_value
 from restonnx.training.sections import RddmSection, ResShiftSection
 
@@ -162,12 +163,12 @@ def _of_residuals(
     sampler = recipe.sampler
     assert isinstance(sampler, RddmSection)
     schedule, reading = sampler.residual_schedule(), sampler.reading(recipe.prediction())
-    truth, degraded = 2 * clean - 1, 2 * given[0] - 1
+    truth, degraded = (into(2 * image - 1, network.values) for image in (clean, given[0]))
     noise = torch.randn(rddm.draws(sampler.steps, sampler.eta), *clean.shape, generator=generator)
     predict = network.predictor(degraded, *given[1:])
 
     def error(prediction: rddm.Prediction) -> Tensor:
-        return ((prediction.clean - truth) / 2).square().mean()
+        return ((back(prediction.clean, network.values) + 1) / 2 - clean).square().mean()
 
     modular, cumulative = {}, {}
     for t in rddm.time_grid(schedule.steps, sampler.steps)[:-1]:

@@ -18,6 +18,7 @@ from restonnx.model import DataSource
 from restonnx.training.networks.backbone import SLOPE, Backbone, Guide
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.networks.values import Values
 
 
 class Section(BaseModel):
@@ -103,6 +104,8 @@ class ResidualBackboneSection(_UNet):
     """One head for residual and noise; a head for each behind one encoder; or two networks."""
     mask: bool = False
     """The network is told where the image is to be restored."""
+    values: Values = "display"
+    """What the network works on: log_light where what is to be removed multiplies the light."""
 
     @property
     def guide(self) -> Guide | None:
@@ -121,6 +124,7 @@ class ResidualBackboneSection(_UNet):
             not sampler.generate,
             sampler.noise_levels(),
             self.guide,
+            self.values,
         )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from restonnx.errors import InputError
 from restonnx.model import read
 from restonnx.onnx_export.export import export_checkpoint
 from restonnx.restore import Restorer
+from restonnx.training.degradations.light import to_display
 from restonnx.training.error_curves import error_curves
 from restonnx.training.loop import train
+from restonnx.training.networks.values import back, into
 from restonnx.training.recipe import load
 
 SHORT = ("training.iterations=3", "training.patch=32", "network.mask=true", 'degradation={kind="missing"}')
@@ -28,7 +31,12 @@ RDDM = (
 )
 
 
-@pytest.mark.parametrize("overrides", [CHAIN, KEEPS, RDDM], ids=["chain", "chain that keeps", "RDDM"])
+LOG_LIGHT = (*RDDM, "network.values=log_light")
+
+
+@pytest.mark.parametrize(
+    "overrides", [CHAIN, KEEPS, RDDM, LOG_LIGHT], ids=["chain", "chain that keeps", "RDDM", "RDDM of log-light"]
+)
 def test_a_mask_goes_from_the_recipe_to_the_tiles(
     recipe: Path, photographs: Path, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
@@ -57,7 +65,7 @@ def test_a_mask_goes_from_the_recipe_to_the_tiles(
         restorer(image)
 
 
-@pytest.mark.parametrize("overrides", [CHAIN, RDDM], ids=["chain", "RDDM"])
+@pytest.mark.parametrize("overrides", [CHAIN, LOG_LIGHT], ids=["chain", "RDDM of log-light"])
 def test_errors_per_step_are_found_with_a_mask(
     recipe: Path, photographs: Path, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
@@ -68,6 +76,17 @@ def test_errors_per_step_are_found_with_a_mask(
     Image.fromarray(noise).save(tmp_path / "large" / "a.png")
     run = train(recipe, data=photographs, out=tmp_path / "run", overrides=overrides, quiet=True)
     assert len(error_curves(run, data=tmp_path / "large").steps) == 2
+
+
+def test_a_shadow_is_an_offset_in_the_logarithm_of_light() -> None:
+    light = torch.linspace(0.1, 1, 50)
+    lit, shaded = (into(2 * to_display(share * light) - 1, "log_light") for share in (1.0, 0.4))
+    offset = lit - shaded
+    assert float(offset.max() - offset.min()) < 0.05 * float(offset.mean())
+    values = torch.linspace(-1, 1.2, 200)
+    torch.testing.assert_close(back(into(values, "log_light"), "log_light"), values, atol=1e-5, rtol=0)
+    assert into(torch.tensor([-1.0, 1.0]), "log_light").tolist() == pytest.approx([-1, 1])
+    assert torch.equal(back(into(values, "display"), "display"), values)
 
 
 @pytest.mark.parametrize(

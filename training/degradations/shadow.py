@@ -31,8 +31,9 @@ class Shadow(BaseModel):
     kind: Literal["shadow"] = "shadow"
     skylight: tuple[float, float] = (0.12, 0.6)
     """S / (D + S): what a shadow leaves of the light."""
-    blueness: tuple[float, float] = (-0.05, 0.3)
-    """How much more of the blue and less of the red is left, as a logarithm."""
+    blueness: tuple[float, float] = (-0.05, 0.6)
+    """How much more of the blue and less of the red is left, as a logarithm: about 0.55 where a sky of 10,000 K gives
+    15 % of the light and a sun of 5,500 K the rest."""
     penumbra: tuple[float, float] = (1.0, 40.0)
     """Width of a shadow's edge in pixels, on a log scale."""
     none_share: float = Field(0.05, ge=0, le=1)

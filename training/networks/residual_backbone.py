@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from restonnx.diffusion.rddm import Reading
 from restonnx.training.networks.backbone import Encoder, Guide, Head, _row
+from restonnx.training.networks.values import Values
 
 LAYOUTS = ("single", "shared", "two")
 LEAST_LEVEL = 0.05
@@ -36,6 +37,7 @@ class ResidualBackbone(nn.Module):
     noise_levels: of the schedule, (total,), rising; None: none is known.
     conditioned: whether there is a degraded image; in generation the encoder sees x_t itself, in every step.
     guide: what the encoder sees besides.
+    values: what the network's images are, for those who hand it some.
     """
 
     noise_scale: Tensor
@@ -53,9 +55,10 @@ class ResidualBackbone(nn.Module):
         conditioned: bool = True,
         noise_levels: NDArray[Any] | None = None,
         guide: Guide | None = None,
+        values: Values = "display",
     ) -> None:
         super().__init__()
-        self.guide = guide
+        self.guide, self.values = guide, values
         self.outputs = Reading(prediction).heads
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")

@@ -16,6 +16,7 @@ from restonnx.training import checkpoint
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
+from restonnx.training.networks.values import Values, into
 from restonnx.training.objectives.config import (
     ConsistencyTraining,
     DataConsistent,
@@ -42,7 +43,7 @@ def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
     if isinstance(sampler, RddmSection):
         assert isinstance(network, ResidualBackbone)
         assert isinstance(config, ResidualDenoising)
-        return _Centred(_residual(network, sampler, config), generates=sampler.generate)
+        return _Centred(_residual(network, sampler, config), generates=sampler.generate, values=network.values)
     assert isinstance(network, Denoiser)
     settings = sampler.preconditioning()
     if isinstance(config, Denoising):
@@ -99,17 +100,18 @@ def _curriculum(config: Distillation | ConsistencyTraining) -> Curriculum:
 class _Centred(nn.Module):
     """Hands images in [0, 1] on in [-1, 1], the range of priors and of RDDM; generates: the clean ones alone."""
 
-    def __init__(self, objective: nn.Module, *, generates: bool = False) -> None:
+    def __init__(self, objective: nn.Module, *, generates: bool = False, values: Values = "display") -> None:
         super().__init__()
         self.objective = objective
         self.generates = generates
+        self.values: Values = values
 
     def forward(
         self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float, *mask: Tensor
     ) -> Tensor:
         """mask: (N, 1, H, W), which stays as it is; for networks that take one."""
-        given = None if self.generates else 2 * degraded - 1
-        loss: Tensor = self.objective(2 * clean - 1, given, noise, draws, progress, *mask)
+        given = None if self.generates else into(2 * degraded - 1, self.values)
+        loss: Tensor = self.objective(into(2 * clean - 1, self.values), given, noise, draws, progress, *mask)
         return loss
 
 
