@@ -163,10 +163,12 @@ def describe(saved: Checkpoint, module: Graph, *, name: str | None, measured: di
 
 
 def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
-    """With a halo that is measured; what starts from noise alone reaches far, and its tiles are blended."""
+    """With a halo that is measured; what starts from noise alone, or goes by the whole image, has blended tiles."""
     multiple = module.network.multiple
     if isinstance(module, ResidualChain) and not module.network.conditioned:
         return TileSpec(mode="overlap", multiple=multiple, halo=FADE, halo_exact=0, preferred=BLENDED_TILE)
+    if isinstance(module, ResidualChain) and module.network.relights:
+        return TileSpec(mode="overlap", multiple=multiple, halo=FADE, halo_exact=0, preferred=PREFERRED_TILE)
     exact = receptive_radius(module, saved.recipe.network.channels, multiple)
     degraded, *guide = _damaged_photographs(saved)
     halo = sufficient_halo(module, degraded, multiple, exact, *guide)

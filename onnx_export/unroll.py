@@ -16,7 +16,7 @@ from restonnx.onnx_export.freeze import Port
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
-from restonnx.training.networks.values import back, into
+from restonnx.training.networks.values import back
 
 
 class Unrolled(nn.Module):
@@ -59,7 +59,7 @@ class Unrolled(nn.Module):
             self.reading,
             last=self.last,
         )
-        return torch.where(further[0] > 0.5, start, restored) if self.network.keeps else restored
+        return restored
 
 
 class ResidualChain(nn.Module):
@@ -99,7 +99,7 @@ class ResidualChain(nn.Module):
     def forward(self, image: Tensor, *others: Tensor) -> Tensor:
         noise, further = (others[0], others[1:]) if self.draws else (None, others)
         drawn = image.new_zeros((self.needed, *image.shape)) if noise is None else noise.transpose(0, 1)
-        image = into(image, self.network.values)
+        image = self.network.seen(image, *further)
         degraded = image if self.network.conditioned else None
         given = (self.network.predictor(degraded, *further), degraded, drawn, self.schedule, self.reading)
         restored: Tensor

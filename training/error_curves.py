@@ -163,7 +163,7 @@ def _of_residuals(
     sampler = recipe.sampler
     assert isinstance(sampler, RddmSection)
     schedule, reading = sampler.residual_schedule(), sampler.reading(recipe.prediction())
-    truth, degraded = (into(2 * image - 1, network.values) for image in (clean, given[0]))
+    truth, degraded = into(2 * clean - 1, network.values), network.seen(2 * given[0] - 1, *given[1:])
     noise = torch.randn(rddm.draws(sampler.steps, sampler.eta), *clean.shape, generator=generator)
     predict = network.predictor(degraded, *given[1:])
 

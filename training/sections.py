@@ -54,8 +54,6 @@ class BackboneSection(_UNet):
     """The network is given a second image of the place too, of the result's size."""
     mask: bool = False
     """The network is told where the image is to be restored."""
-    keeps: bool = False
-    """Elsewhere the result is the given image itself."""
     head_width: PositiveInt | None = None
     """Of the head, where that is not widths[0]; for scales above 1."""
     gains: bool = False
@@ -68,8 +66,6 @@ class BackboneSection(_UNet):
             raise ValueError("head_width is for scale = 2 or 4: the head of scale = 1 has the width of widths[0]")
         if self.reference and self.mask:
             raise ValueError("reference and mask do not go together")
-        if self.keeps and not (self.mask and self.scale == 1):
-            raise ValueError("keeps goes with mask = true and scale = 1")
         if self.guide and self.scale == 4:
             raise ValueError(f"{self.guide} goes with scale = 1 or 2, not 4")
         return self
@@ -88,7 +84,6 @@ class BackboneSection(_UNet):
             self.head_blocks,
             scale=self.scale,
             guide=self.guide,
-            keeps=self.keeps,
             head_width=self.head_width,
             relu_out=self.relu_out,
             slope=self.slope,
@@ -106,6 +101,14 @@ class ResidualBackboneSection(_UNet):
     """The network is told where the image is to be restored."""
     values: Values = "display"
     """What the network works on: log_light where what is to be removed multiplies the light."""
+    relights: bool = False
+    """What is under the mask is first lifted by the mean difference of both sides of the mask's border."""
+
+    @model_validator(mode="after")
+    def _relighting_fits(self) -> Self:
+        if self.relights and not (self.mask and self.values == "log_light"):
+            raise ValueError('relights goes with mask = true and values = "log_light"')
+        return self
 
     @property
     def guide(self) -> Guide | None:
@@ -125,6 +128,7 @@ class ResidualBackboneSection(_UNet):
             sampler.noise_levels(),
             self.guide,
             self.values,
+            self.relights,
         )
 
 

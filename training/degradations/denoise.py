@@ -22,9 +22,7 @@ class Denoise(BaseModel):
 
     kind: Literal["denoise"] = "denoise"
     sigma: tuple[float, float] = (0.0, 60.0)
-    """Standard deviation of the noise at mid-grey, between the two, in 1/255."""
-    sigma_power: float = Field(1.0, ge=0.1, le=10)
-    """How it is spread: 1 evenly; with more, weak noise comes more often: low + (high - low) u^power."""
+    """Standard deviation of the noise at mid-grey, uniform between the two, in 1/255."""
     shot_share: float = Field(0.2, ge=0, le=1)
     """This share of the samples has Poisson-Gaussian instead of Gaussian noise."""
     gray_share: float = Field(0.0, ge=0, le=1)
@@ -55,8 +53,7 @@ class Denoise(BaseModel):
             clean = torch.where(gray, clean.mean(dim=1, keepdim=True).expand_as(clean), clean)
 
         compressed = uniform() < self.jpeg_share
-        low, high = self.sigma
-        sigma = (low + (high - low) * uniform() ** self.sigma_power) / 255 * torch.where(compressed, 1 / 3, 1.0)
+        sigma = uniform(*self.sigma) / 255 * torch.where(compressed, 1 / 3, 1.0)
         shot = torch.where(uniform() < self.shot_share, uniform(), 0.0)
         variance = sigma.square() * (shot * clean.clamp(min=0) / 0.5 + 1 - shot)
         noise = torch.randn(clean.shape, device=clean.device, generator=generator)

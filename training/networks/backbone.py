@@ -186,7 +186,6 @@ class Backbone(nn.Module):
     learned, and is else 1.  See `repeating`.
     scale: sides of the clean image over those of the degraded one, 1, 2 or 4; y is then the enlarged image.
     guide: what the encoder sees besides; for scales 1 and 2.
-    keeps: where the mask is 1, a finished chain's result is the degraded image itself.
     head_width: of the head, where that is not widths[0]; for scales above 1.
     """
 
@@ -201,7 +200,6 @@ class Backbone(nn.Module):
         *,
         scale: int = 1,
         guide: Guide | None = None,
-        keeps: bool = False,
         head_width: int | None = None,
         relu_out: bool = False,
         slope: float = SLOPE,
@@ -223,7 +221,7 @@ class Backbone(nn.Module):
         carry, gain = (torch.zeros(steps, 1), None) if etas is None else repeating(etas)
         self.carry = nn.Parameter(carry)
         self.gain = None if gain is None else nn.Parameter(gain)
-        self.channels, self.scale, self.guide, self.keeps = channels, scale, guide, keeps
+        self.channels, self.scale, self.guide = channels, scale, guide
         self.multiple = 2 ** (len(widths) if scale == 1 else len(widths) - 1)
 
     def encode(self, degraded: Tensor, guide: Tensor | None = None) -> Tensor:

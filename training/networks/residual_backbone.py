@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from restonnx.diffusion.rddm import Reading
 from restonnx.training.networks.backbone import Encoder, Guide, Head, _row
-from restonnx.training.networks.values import Values
+from restonnx.training.networks.values import Values, into, relit
 
 LAYOUTS = ("single", "shared", "two")
 LEAST_LEVEL = 0.05
@@ -37,7 +37,8 @@ class ResidualBackbone(nn.Module):
     noise_levels: of the schedule, (total,), rising; None: none is known.
     conditioned: whether there is a degraded image; in generation the encoder sees x_t itself, in every step.
     guide: what the encoder sees besides.
-    values: what the network's images are, for those who hand it some.
+    values: what the network's images are, see `seen`.
+    relights: the degraded image is what `values.relit` makes of it, by statistics of the whole of it.
     """
 
     noise_scale: Tensor
@@ -56,9 +57,10 @@ class ResidualBackbone(nn.Module):
         noise_levels: NDArray[Any] | None = None,
         guide: Guide | None = None,
         values: Values = "display",
+        relights: bool = False,
     ) -> None:
         super().__init__()
-        self.guide, self.values = guide, values
+        self.guide, self.values, self.relights = guide, values, relights
         self.outputs = Reading(prediction).heads
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
@@ -92,6 +94,11 @@ class ResidualBackbone(nn.Module):
             raise ValueError(f"{prediction} does not read {self.outputs} outputs")
         self.gives_clean = prediction.startswith("pred_x0")
         self.noise_head = {"pred_res": None, "pred_noise": 0}.get(prediction, 1)
+
+    def seen(self, degraded: Tensor, *guide: Tensor) -> Tensor:
+        """The degraded image as the network sees it, of one of the display in [-1, 1]."""
+        image = into(degraded, self.values)
+        return relit(image, *guide) if self.relights else image
 
     def encode(self, degraded: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Everything that depends on the given images alone, for the residual and for the noise; once per chain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
     if isinstance(sampler, RddmSection):
         assert isinstance(network, ResidualBackbone)
         assert isinstance(config, ResidualDenoising)
-        return _Centred(_residual(network, sampler, config), generates=sampler.generate, values=network.values)
+        return _Centred(_residual(network, sampler, config), generates=sampler.generate, network=network)
     assert isinstance(network, Denoiser)
     settings = sampler.preconditioning()
     if isinstance(config, Denoising):
@@ -100,17 +101,20 @@ def _curriculum(config: Distillation | ConsistencyTraining) -> Curriculum:
 class _Centred(nn.Module):
     """Hands images in [0, 1] on in [-1, 1], the range of priors and of RDDM; generates: the clean ones alone."""
 
-    def __init__(self, objective: nn.Module, *, generates: bool = False, values: Values = "display") -> None:
+    def __init__(
+        self, objective: nn.Module, *, generates: bool = False, network: ResidualBackbone | None = None
+    ) -> None:
         super().__init__()
         self.objective = objective
         self.generates = generates
-        self.values: Values = values
+        self.seen: Callable[..., Tensor] = network.seen if network else lambda degraded: degraded
+        self.values: Values = network.values if network else "display"
 
     def forward(
         self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float, *mask: Tensor
     ) -> Tensor:
         """mask: (N, 1, H, W), which stays as it is; for networks that take one."""
-        given = None if self.generates else into(2 * degraded - 1, self.values)
+        given = None if self.generates else self.seen(2 * degraded - 1, *mask)
         loss: Tensor = self.objective(into(2 * clean - 1, self.values), given, noise, draws, progress, *mask)
         return loss
 
