@@ -123,7 +123,39 @@ def int8(content: dict[str, Any]) -> str:
     return f"{content['data']}, every {content['every']}th image; {machine(content)}.\n\n{table(heads, rows)}"
 
 
+def data_consistency(content: dict[str, Any]) -> str:
+    """Of data_consistency.py: what each variant costs and ends with; then its errors, step by step."""
+    where: dict[str, list[str]] = {}
+    ends, curves = [], []
+    for task, found in content["tasks"].items():
+        begun = f"from `{found['begun_from']}`" if found["begun_from"] else "from nothing"
+        trained = f"{found['minutes']:g} minutes each {begun} on {found['photographs']}"
+        data = f"{trained}; {found['images']} images of {found['data']}"
+        how = f"threads: {found['threads']}, trained at once: {found['at_once']}"
+        where.setdefault(f"{data}; {machine(found)}, {how}", []).append(f"`{task}`")
+        ends.append([f"`{task}`", "the input", "", "", "", *_fidelity(found["input"])])
+        for name, variant in found["variants"].items():
+            cost = [
+                str(variant["iterations"]),
+                f"{variant['processor_seconds_per_iteration']:.3f}",
+                f"{variant['peak_memory_mb']} ({variant['kept_for_backward_mb']:.0f})",
+            ]
+            ends.append(["", name, *cost, *_fidelity(variant["quality"])])
+            errors = {
+                kind: [f"{step[f'{kind}_psnr']:.2f}" for step in variant["steps"]] for kind in ("modular", "cumulative")
+            }
+            first = f"`{task}`" if name == next(iter(found["variants"])) else ""
+            curves.append([first, name, *(" / ".join(errors[kind]) for kind in errors)])
+    parts = [f"{', '.join(tasks)}: {what}." for what, tasks in where.items()]
+    heads = ["task", "trained", "iterations", "processor s/iteration", "peak MB (of it for the gradient)"]
+    parts.append(table([*heads, "PSNR, dB / SSIM", "CIEDE2000", "low-frequency shift"], ends))
+    parts.append("The error of the clean estimate after each step, in dB:")
+    parts.append(table(["task", "trained", "modular: given x_t of the truth", "cumulative: given its own"], curves))
+    return "\n\n".join(parts)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "data_consistency": data_consistency,
     "engines": engines,
     "int8": int8,
     "megapixels": megapixels,
@@ -143,6 +175,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """In Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _fidelity(quality: dict[str, float]) -> list[str]:
+    """PSNR and SSIM, colour difference, and low-frequency shift."""
+    both = f"{quality['psnr']:.2f} / {quality['ssim']:.3f}"
+    return [both, f"{quality['ciede2000']:.2f}", f"{quality['low_frequency_shift']:.2f}"]
 
 
 def _mb(value: float | None) -> str:

@@ -113,6 +113,15 @@ def test_a_solver_of_the_ode_errs_by_its_order(step: Any, order: int) -> None:
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.2)
 
 
+def test_every_image_of_a_batch_can_have_levels_of_its_own() -> None:
+    x, levels = images(2, 1, 4, 4), Preconditioning().between(np.array([0.3, 0.6]))
+    for step in (consistency.euler_step, consistency.heun_step, consistency.dpm_step):
+        together = consistency.integrate(gaussian, x, consistency.falling(levels, (0, 0.5)), step)
+        for i, level in enumerate(levels):
+            alone = consistency.integrate(gaussian, x[i : i + 1], consistency.falling(level, (0, 0.5)), step)
+            np.testing.assert_allclose(together[i : i + 1], alone)
+
+
 def test_the_ode_ends_at_the_estimate_of_the_clean_image() -> None:
     x = images(1, 1, 4, 4)
     for step in (consistency.euler_step, consistency.heun_step):

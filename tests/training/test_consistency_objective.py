@@ -17,6 +17,7 @@ from restonnx.training.objectives.consistency import (
     distance,
     lognormal,
     loguniform,
+    path_loss,
 )
 
 CM = Preconditioning(boundary=True)
@@ -185,6 +186,38 @@ def test_a_student_learns_to_jump_to_the_end_of_its_teachers_path() -> None:
     assert drawn.std().item() == pytest.approx(0.5, rel=0.15)
 
 
+def test_the_end_of_the_path_is_what_an_exact_consistency_model_gives_from_every_level() -> None:
+    def exact(x: Tensor, sigma: Tensor) -> Tensor:
+        return x * ((CM.sigma_min**2 + 0.25) / (consistency.column(sigma, x) ** 2 + 0.25)) ** 0.5
+
+    clean, _, noise, draws = batch(0, 16)
+    teacher = Preconditioning().denoiser(Nothing())
+    sigma = Preconditioning(sigma_max=2.0).between(draws[:-2])
+    few, many = (
+        path_loss(exact, teacher, clean, noise[0], consistency.falling(sigma, consistency.even_shares(steps))).max()
+        for steps in (4, 16)
+    )
+    mean = path_loss(teacher, teacher, clean, noise[0], consistency.falling(sigma, consistency.even_shares(4))).max()
+    assert few < mean / 50
+    assert many < few / 30
+
+
+def test_a_student_learns_the_end_of_the_path_from_every_level_at_once() -> None:
+    torch.manual_seed(0)
+    reading = Preconditioning(sigma_max=2.0, boundary=True)
+    objective = Distillation(Gain(), Nothing(), reading, norm="pseudo-huber", path_steps=4)
+    optimizer = torch.optim.Adam(objective.student.parameters(), 0.01)
+    for seed in range(150):
+        optimizer.zero_grad()
+        objective(*batch(seed), 0.0).backward()
+        optimizer.step()
+    clean, _, noise, _ = batch(1000)
+    for sigma in (0.5, 1.5):  # whose conditional means have 0.35 and 0.16
+        with torch.no_grad():
+            drawn = reading.denoiser(objective.student)(clean + sigma * noise[0], sigma)
+        assert drawn.std().item() == pytest.approx(0.5, rel=0.1)
+
+
 def test_any_distance_can_be_given() -> None:
     a, b = batch(0)[0], batch(1)[0]
     assert torch.equal(distance(a, b, lambda a, b: (a - b).abs().amax((1, 2, 3))), (a - b).abs().amax((1, 2, 3)))
@@ -201,6 +234,8 @@ def test_the_last_draw_of_all_stays_within_the_grid() -> None:
 def test_wrong_options_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ValueError, match="boundary=True"):
         Distillation(Gain(), None, Preconditioning())
+    with pytest.raises(ValueError, match="path_steps without one must be 0"):
+        Distillation(Gain(), None, CM, path_steps=4)
     with pytest.raises(ValueError, match="l1, l2, l2-32, pseudo-huber"):
         distance(batch(0)[0], batch(1)[0], "lpips")
     narrow = DenoisingObjective(Gain(), Preconditioning(), sigmas=partial(loguniform, sigma_max=1.0), weight="snr3")

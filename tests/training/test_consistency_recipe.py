@@ -111,6 +111,9 @@ def test_the_recipes_settings_reach_the_objective(recipe: Path, teacher: Path) -
     objective = inner(build_objective(plain, plain.build()))
     assert objective.teacher is not None
     assert (objective.target, objective.norm, objective.weight) == (None, "l2", "uniform")
+    assert objective.path_steps == 0
+    followed = load(recipe, distillation(teacher, path_steps="4"))
+    assert inner(build_objective(followed, followed.build())).path_steps == 4
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,10 @@ def test_the_recipes_settings_reach_the_objective(recipe: Path, teacher: Path) -
         (["objective.kind=denoising"], '"distillation" or "consistency_training", not "denoising"'),
         (["objective.end_scales=5"], "end_scales must be at least scales"),
         (["objective.target=slow"], "objective.target"),
+        (
+            ["objective.kind=distillation", "objective.path_steps=4", "objective.weighting=gap"],
+            'weighting = "gap" and target = "ema" go with 0',
+        ),
         (["objective.teacher=prior"], "unknown key 'objective.teacher'"),
     ],
 )

@@ -252,6 +252,7 @@ ELSEWHERE = {
     "raw-denoise": "benchmarks/raw_denoise.py measures it, on mosaics",
     "raw-denoise-fast": "benchmarks/raw_denoise.py measures it, on mosaics",
     "linear-denoise": "benchmarks/raw_denoise.py measures it, on demosaicked colours",
+    "prior-fast": "benchmarks/one_step_prior.py measures it, beside its teacher's many steps",
     "generate": "what makes new images has no true ones to be compared with",
 }
 """Models that are not measured here, and why."""

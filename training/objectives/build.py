@@ -60,6 +60,7 @@ def build_objective(recipe: Recipe, network: nn.Module) -> nn.Module:
             norm=config.loss,
             weight=config.weighting,
             rho=config.rho,
+            path_steps=config.path_steps if isinstance(config, Distillation) else 0,
         )
     )
 

@@ -83,6 +83,16 @@ class Distillation(_Consistency):
     kind: Literal["distillation"] = "distillation"
     teacher: str = "prior"
     """The prior to learn from: a name in the library or a file."""
+    path_steps: int = Field(0, ge=0)
+    """0: learn from what the student itself gives a level below, as published. More: learn the end of the teacher's
+    path from any level, followed in so many steps (Luhman and Luhman 2021, arXiv 2101.02388, from every level in place
+    of the highest). Every step costs two passes of the teacher; docs/notes/priors.md compares the two."""
+
+    @model_validator(mode="after")
+    def _has_neighbours_to_compare(self) -> Self:
+        if self.path_steps and (self.weighting == "gap" or self.target == "ema"):
+            raise ValueError('path_steps compares no neighbours: weighting = "gap" and target = "ema" go with 0')
+        return self
 
 
 class ConsistencyTraining(_Consistency):

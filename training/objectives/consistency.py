@@ -7,14 +7,24 @@ clean and noise are (N, C, H, W), noise standard normal; a loss is per sample, (
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restonnx.diffusion.consistency import Denoise, Preconditioning, Vector, column
+from restonnx.diffusion.consistency import (
+    Denoise,
+    Preconditioning,
+    Vector,
+    column,
+    dpm_step,
+    even_shares,
+    falling,
+    integrate,
+)
 from restonnx.diffusion.consistency_training import Curriculum, loss_weight, pair
 
 DISTILLATION = Curriculum()
@@ -57,6 +67,29 @@ def consistency_loss(
     estimate = online(neighbours.x, neighbours.sigma)
     weights = loss_weight(neighbours.sigma, weight, sigma_data, neighbours.sigma_next)
     return weights * distance(estimate, wanted, norm)
+
+
+def path_loss(
+    online: Denoise,
+    teacher: Denoise,
+    clean: Tensor,
+    noise: Tensor,
+    levels: Sequence[Any],
+    *,
+    norm: Norm = "l2",
+    weight: str = "uniform",
+    sigma_data: float = 0.5,
+) -> Tensor:
+    """weight(sigma) * distance between f_online(x, sigma) and the end of the teacher's path from x.
+
+    levels: of the path, falling from sigma (N,), each (N,) or a number.  Where the consistency loss of every level is 0
+    this one is 0 too; but no error of one level's target enters that of the next (Luhman and Luhman 2021,
+    arXiv 2101.02388). The steps are DPM-Solver-2's, as few of Heun's leave noise (docs/notes/priors.md).
+    """
+    x = clean + column(levels[0], clean) * noise
+    with torch.no_grad():
+        end = integrate(teacher, x, levels, dpm_step)
+    return loss_weight(levels[0], weight, sigma_data) * distance(online(x, levels[0]), end, norm)
 
 
 def distance(estimate: Tensor, wanted: Tensor, norm: Norm) -> Tensor:
@@ -120,6 +153,9 @@ class Distillation(nn.Module):
     constants or as `teacher_preconditioning` says, whose path the student learns to cut short; or None: consistency
     training.
 
+    path_steps: 0, or in how many steps the teacher's path is followed to its end (`path_loss`); the levels that it is
+    followed from are then continuous, and curriculum does not matter.
+
     The target network is a copy of the student that follows it by `curriculum.target_decay`. The loop calls
     `follow(progress)` after every step of the optimiser, keeps the target in its checkpoints, and calls
     `restart()` after it has loaded other weights into the student. With a decay of 0 there is no copy (`target` is
@@ -140,8 +176,11 @@ class Distillation(nn.Module):
         norm: Norm = "l2",
         weight: str = "uniform",
         rho: float = 7.0,
+        path_steps: int = 0,
     ) -> None:
         super().__init__()
+        if path_steps and teacher is None:
+            raise ValueError("the end of a path is a teacher's: path_steps without one must be 0")
         if not preconditioning.boundary:
             raise ValueError(
                 "a consistency model must be the identity at sigma_min: use Preconditioning(boundary=True)"
@@ -155,22 +194,28 @@ class Distillation(nn.Module):
         self.norm = norm
         self.weight = weight
         self.rho = rho
+        self.path_steps = path_steps
 
     def forward(self, clean: Tensor, degraded: Tensor, noise: Tensor, draws: Tensor, progress: float) -> Tensor:
         settings = self.preconditioning
+        student = settings.denoiser(self.student)
+        teacher = self.teacher_preconditioning.denoiser(self.teacher) if self.teacher is not None else None
+        further: dict[str, Any] = {"norm": self.norm, "weight": self.weight, "sigma_data": settings.sigma_data}
+        if self.path_steps and teacher is not None:
+            sigma = settings.between(draws[: len(clean)], self.rho)
+            levels = falling(sigma, even_shares(self.path_steps), sigma_min=settings.sigma_min, rho=self.rho)
+            return path_loss(student, teacher, clean, noise[0], levels, **further).mean()
         points = self.curriculum.points(progress)
         index = (draws[: len(clean)] * (points - 1)).long()
         return consistency_loss(
-            settings.denoiser(self.student),
+            student,
             settings.denoiser(self.student if self.target is None else self.target),
             clean,
             noise[0],
             index,
             settings.grid(points, self.rho),
-            teacher=self.teacher_preconditioning.denoiser(self.teacher) if self.teacher is not None else None,
-            norm=self.norm,
-            weight=self.weight,
-            sigma_data=settings.sigma_data,
+            teacher=teacher,
+            **further,
         ).mean()
 
     def train(self, mode: bool = True) -> Distillation:

@@ -85,6 +85,11 @@ class Preconditioning:
         """(points,): `karras_sigmas` between this range's ends."""
         return karras_sigmas(points, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=rho)
 
+    def between(self, share: Any, rho: float = 7.0) -> Any:
+        """The level that lies `share` of the grid's way down, 0 being sigma_max, 1 sigma_min; an array or a number."""
+        first, last = self.sigma_max ** (1 / rho), self.sigma_min ** (1 / rho)
+        return (first + share * (last - first)) ** rho
+
     def _above_boundary(self, sigma: Any) -> Any:
         return sigma - self.sigma_min if self.boundary else sigma
 
@@ -195,7 +200,7 @@ def dpm_step(denoise: Denoise, x: Array, sigma: Any, sigma_next: Any) -> Array:
 def integrate(
     denoise: Denoise,
     x: Array,
-    sigmas: Sequence[float] | Vector,
+    sigmas: Sequence[Any] | Vector,
     step: Step = heun_step,
     *,
     clip: Bounds | None = None,
@@ -203,7 +208,8 @@ def integrate(
 ) -> Array:
     """Follow the probability flow ODE  dx / dsigma = (x - denoise(x, sigma)) / sigma  from sigmas[0] to sigmas[-1].
 
-    x:       (N, C, H, W) at noise level sigmas[0].  sigmas: (K + 1,), falling; a sample is complete at 0.
+    x:       (N, C, H, W) at noise level sigmas[0].
+    sigmas:  (K + 1,), falling, each a number or an array with one for each image; a sample is complete at 0.
     step:    heun_step, euler_step or dpm_step.
     clip:    bounds for every estimate of the clean image, and for the result.
     on_step: called with (k, x before the step).
@@ -212,7 +218,7 @@ def integrate(
     for k in range(len(sigmas) - 1):
         if on_step:
             on_step(k, x)
-        x = step(estimate, x, float(sigmas[k]), float(sigmas[k + 1]))
+        x = step(estimate, x, *(s if getattr(s, "ndim", 0) else float(s) for s in (sigmas[k], sigmas[k + 1])))
     return x.clip(*clip) if clip else x
 
 
