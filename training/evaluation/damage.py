@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from restonnx.training.degradations.every import AnyDegradation
 
 SEED = 0
-ROUNDING = 12**-0.5
-"""Standard deviation that rounding to whole numbers adds."""
 
 
 @functools.cache
@@ -85,7 +83,7 @@ def missing(kind: str) -> Damage:
         rng = np.random.default_rng((SEED, index, 2))
         lost = random_mask(rng.random(clean.shape[:2]), 0.5) == 0 if kind == "half" else strokes(clean.shape[:2], rng)
         where = lost if clean.ndim == 2 else lost[..., None]
-        return Sample(to_file(np.where(where, np.float32(0.5), clean)), clean, sigma=ROUNDING / 255, mask=lost)
+        return Sample(to_file(np.where(where, np.float32(0.5), clean)), clean, sigma=0.0, mask=lost)
 
     return damage
 
