@@ -16,7 +16,7 @@ from restonnx.diffusion.resshift import Reading
 from restonnx.diffusion.schedules import ShiftSchedule, exponential
 from restonnx.model import DataSource
 from restonnx.training.networks.backbone import SLOPE, Backbone, Guide
-from restonnx.training.networks.denoiser import Denoiser
+from restonnx.training.networks.denoiser import Corrected, Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.networks.values import Values
 
@@ -136,9 +136,20 @@ class DenoiserSection(_UNet):
     """The network of a prior: one pass, told the noise level."""
 
     kind: Literal["denoiser"] = "denoiser"
+    corrected: Corrected = "shrunk"
+    """What the network's correction is added to: the image with its noise, as a blind denoiser's, or EDM's estimate."""
 
     def build(self, steps: int) -> Denoiser:
-        return Denoiser(self.channels, self.widths, self.down, self.up, self.head_blocks, self.relu_out, self.slope)
+        return Denoiser(
+            self.channels,
+            self.widths,
+            self.down,
+            self.up,
+            self.head_blocks,
+            self.relu_out,
+            self.slope,
+            self.corrected,
+        )
 
 
 class ResShiftSection(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,9 @@ from restonnx.training.networks.backbone import SLOPE, Encoder, Head
 
 SIGMA_DATA = 0.5
 """Standard deviation of photographs in [-1, 1]."""
+Corrected = Literal["noisy", "shrunk"]
+"""What the network's correction is added to: "noisy", the image with its noise, x / sqrt(1 + sigma^2); or "shrunk",
+SIGMA_DATA^2 / (sigma^2 + SIGMA_DATA^2) x, the estimate of EDM (Karras et al. 2022, arXiv 2206.00364)."""
 
 
 class Denoiser(nn.Module):
@@ -32,8 +37,10 @@ class Denoiser(nn.Module):
         head_blocks: int = 1,
         relu_out: bool = False,
         slope: float = SLOPE,
+        corrected: Corrected = "shrunk",
     ) -> None:
         super().__init__()
+        self.corrected = corrected
         self.encoder = Encoder(channels + 2, tuple(widths), tuple(down), tuple(up), slope=slope)
         self.head = Head(channels, widths[0], head_blocks, steps=1, relu_out=relu_out, slope=slope)
         self.channels = channels
@@ -41,9 +48,16 @@ class Denoiser(nn.Module):
 
     def forward(self, scaled: Tensor, level: Tensor) -> Tensor:
         sigma = torch.exp(4 * level)
-        amount = sigma * (sigma.square() + SIGMA_DATA**2).rsqrt()
-        image = SIGMA_DATA / 2 * scaled + 0.5  # with little noise the image in [0, 1], with much of it grey
+        spread = (sigma.square() + SIGMA_DATA**2).sqrt()
+        if self.corrected == "shrunk":
+            image, amount = SIGMA_DATA / 2 * scaled + 0.5, sigma / spread
+            skipped: Tensor | int = 0
+        else:
+            shrink = (1 + sigma.square()).rsqrt()
+            image, amount = spread * shrink / 2 * scaled + 0.5, sigma * shrink
+            # shrink x less the estimate of EDM, in units of the raw output; written so that nothing cancels
+            skipped = scaled * sigma * (shrink / SIGMA_DATA - SIGMA_DATA * shrink.square() / (1 + shrink))
         known = torch.cat([amount, level], dim=1).expand(-1, -1, *scaled.shape[-2:])
         features = self.encoder(torch.cat([image, known], dim=1))
         correction: Tensor = self.head(image, features, 0)
-        return 2 / SIGMA_DATA * correction / amount
+        return skipped + 2 / SIGMA_DATA * correction * spread / sigma
