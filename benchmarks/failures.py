@@ -4,6 +4,7 @@
 
 For a model's card, as docs/images/failures/MODEL.webp. The test is the last of the model's first suite (of noise the
 strongest level); of its images at most 12 are looked at, every k-th, or as many as --images says.
+For a model without tests --tests-of names one whose tests it takes.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=int, default=12, help="at most so many; slow models do with fewer")
+    parser.add_argument("--tests-of", help="another model")
     options = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         restorer = Restorer(name)
-        suite = suites(restorer.metadata.name, restorer.metadata.recipe)[0]
+        suite = suites(options.tests_of or restorer.metadata.name, restorer.metadata.recipe)[0]
         picture, where = worst(restorer, suite, suite.tests[-1], options.data, options.images)
         path = PICTURES / f"{restorer.metadata.name}.webp"
         write(path, Picture(to_file(picture), "YXC"), overwrite=True, quality=80)

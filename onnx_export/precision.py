@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def quantise(model: bytes, calibration: Sequence[Feeds]) -> onnx.ModelProto:
     """The graph with its inner convolutions in integers of 8 bits: weights by channel, 7 bits of them (see below).
 
     calibration: what the graph is fed with to see the ranges of its values.
-    The first and the last convolutions stay float: those that see the image or whose result becomes one.
+    Float stay the first convolutions, which see the image, the last, whose result becomes one, and the one before that.
     Raises ModelError where nothing could be made an integer.
     """
     import onnx
@@ -63,8 +64,12 @@ def quantise(model: bytes, calibration: Sequence[Feeds]) -> onnx.ModelProto:
 
 
 def at_the_image(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that stay float: convolutions that see the image, or values at its size, or make them; and
-    everything that computes at its size."""
+    """Names of the nodes that stay float: convolutions that see the image, or values at its size, or make them; those
+    right before the last; and everything that computes at the image's size.
+
+    What comes out right before the last one holds the noise that is taken away, pixel by pixel: to round it costs as
+    much as all other rounding together (docs/notes/speed.md).
+    """
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     made_by = {name: node for node in graph.node for name in node.output}
     users: dict[str, list[Any]] = {}
@@ -97,7 +102,8 @@ def at_the_image(graph: onnx.GraphProto) -> list[str]:
         for node in graph.node
         if node.op_type in ROUNDED and node.op_type != "Conv" and any(sees_the_image(name) for name in node.input)
     ]
-    return sorted({*first, *last, *others})
+    before = [node.name for node, following in pairwise(convolutions) if following.name in last]
+    return sorted({*first, *before, *last, *others})
 
 
 def _fold(model: bytes, out: Path) -> None:

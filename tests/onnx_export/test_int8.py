@@ -79,11 +79,12 @@ def test_the_inner_convolutions_are_integers_and_those_at_the_image_are_not(roun
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     inner = [node for node in convolutions if node.input[1] in integers]
     shuffled = {node.input[0] for node in graph.node if node.op_type == "DepthToSpace"}
-    # Two levels of one block and one block on the way up, a step up and one down; then a block at each of two steps.
-    assert len(inner) == 3 * 2 + 2 + 2 * 2
+    # Two levels of one block and one block on the way up, a step up and one down; then a block at each of two steps,
+    # whose second convolution is the last but one.
+    assert len(inner) == 3 * 2 + 2 + 2 * 1
     assert all(node.input[0] in integers for node in inner)
     # The image is seen once, and at each of the steps that make an image in the end.
-    assert len(convolutions) - len(inner) == 1 + 2 * 2
+    assert len(convolutions) - len(inner) == 1 + 2 * 3
     assert sum(node.output[0] in shuffled for node in convolutions) == 2
     assert not any(node.output[0] in shuffled for node in inner)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from restonnx.diffusion.consistency import Preconditioning
 from restonnx.training.checkpoint import grown
 from restonnx.training.networks.backbone import Backbone
-from restonnx.training.networks.denoiser import SIGMA_DATA, Corrected, Denoiser
+from restonnx.training.networks.denoiser import FAINT, SIGMA_DATA, Corrected, Denoiser
 
 SIGMAS = torch.logspace(-2.6, 1.9, 7)
 READ = Preconditioning(sigma_data=SIGMA_DATA)
@@ -35,15 +35,16 @@ def test_a_correction_of_zero_leaves_what_is_corrected(corrected: Corrected, kep
     )
 
 
-def test_with_the_weights_of_a_blind_denoiser_it_gives_what_that_gives() -> None:
-    """Of the shrunken image, at every level: the new inputs' weights are 0, and what is corrected is the same."""
+def test_with_the_weights_of_a_blind_denoiser_it_corrects_as_that_does() -> None:
+    """The shrunken image, at every level, but less where there is hardly any noise: the new inputs' weights are 0."""
     torch.manual_seed(2)
     blind = Backbone(steps=1, widths=(8, 8), down=(1, 1), up=(1,))
     told = Denoiser(widths=(8, 8), down=(1, 1), up=(1,), corrected="noisy")
     own, given = told.state_dict(), blind.state_dict()
     told.load_state_dict({name: grown(given[name], own[name]) for name in own})
-    seen = images(3)
+    seen, levels = images(3), SIGMAS.view(-1, 1, 1, 1)
     with torch.no_grad():
-        expected = 2 * blind(seen / 2 + 0.5, seen / 2 + 0.5, 0) - 1
-        estimate = READ.denoiser(told)(seen * (1 + SIGMAS**2).sqrt().view(-1, 1, 1, 1), SIGMAS)
+        correction = 2 * (blind(seen / 2 + 0.5, seen / 2 + 0.5, 0) - (seen / 2 + 0.5))
+        estimate = READ.denoiser(told)(seen * (1 + levels**2).sqrt(), SIGMAS)
+    expected = seen + levels * (levels**2 + FAINT**2).rsqrt() * correction
     torch.testing.assert_close(estimate, expected, rtol=0, atol=2e-5)

@@ -14,6 +14,8 @@ SIGMA_DATA = 0.5
 Corrected = Literal["noisy", "shrunk"]
 """What the network's correction is added to: "noisy", the image with its noise, x / sqrt(1 + sigma^2); or "shrunk",
 SIGMA_DATA^2 / (sigma^2 + SIGMA_DATA^2) x, the estimate of EDM (Karras et al. 2022, arXiv 2206.00364)."""
+FAINT = 0.05
+"""Noise below that, in images in [-1, 1], lets the correction of "noisy" fade: there is little to correct."""
 
 
 class Denoiser(nn.Module):
@@ -52,12 +54,14 @@ class Denoiser(nn.Module):
         if self.corrected == "shrunk":
             image, amount = SIGMA_DATA / 2 * scaled + 0.5, sigma / spread
             skipped: Tensor | int = 0
+            unit = sigma
         else:
             shrink = (1 + sigma.square()).rsqrt()
             image, amount = spread * shrink / 2 * scaled + 0.5, sigma * shrink
             # shrink x less the estimate of EDM, in units of the raw output; written so that nothing cancels
             skipped = scaled * sigma * (shrink / SIGMA_DATA - SIGMA_DATA * shrink.square() / (1 + shrink))
+            unit = (sigma.square() + FAINT**2).sqrt()
         known = torch.cat([amount, level], dim=1).expand(-1, -1, *scaled.shape[-2:])
         features = self.encoder(torch.cat([image, known], dim=1))
         correction: Tensor = self.head(image, features, 0)
-        return skipped + 2 / SIGMA_DATA * correction * spread / sigma
+        return skipped + 2 / SIGMA_DATA * correction * spread / unit
