@@ -30,11 +30,13 @@ FADE = 128
 LEAST_UNIT = 32
 TASKS = {"blur": "deblur", "inpaint": "inpaint", "superresolve": "super-resolution", "denoise": "denoise"}
 DOES = {
-    "blur": "Removes a blur whose kernel is given.",
-    "inpaint": "Fills the pixels that a mask marks.",
-    "superresolve": "Enlarges an image {scale} times that was shrunk as MATLAB's imresize does it.",
-    "denoise": "Removes noise of a known level.",
+    "blur": "Removes a blur whose kernel is given",
+    "inpaint": "Fills the pixels that a mask marks",
+    "superresolve": "Enlarges an image {scale} times that was shrunk as MATLAB's imresize does it",
+    "denoise": "Removes noise of a known level",
 }
+DRAWS = "; every seed draws another plausible result, and several together give an uncertainty map"
+"""What a chain does besides whose rounds add all of their noise."""
 
 
 def export_dcdp(
@@ -124,12 +126,13 @@ def export_dcdp(
         options["border"] = border
     if operator == "inpaint":
         options["smooth"] = plan.smooth
+    does = DOES[operator].format(scale=scale) + (DRAWS if module.noise_share == 1 else "")
     metadata = about.model_copy(
         update={
             "name": name or f"{about.name}-{operator}"[:64].strip("-"),
             "title": title or f"{TASKS[operator].capitalize().replace('-', ' ')} ({about.title})",
             "task": TASKS[operator],
-            "description": f"{DOES[operator].format(scale=scale)} DCDP (arXiv 2403.06054) with the prior {about.name}.",
+            "description": f"{does}. DCDP (arXiv 2403.06054) with the prior {about.name}.",
             "sampler": SamplerSpec(family="dcdp", steps=rounds, draws=module.draws, kappa=None, options=options),
             "range": module.range,
             "scale": module.scale,

@@ -82,8 +82,14 @@ def same_kind(values: Any, like: Array) -> Array:
 
 
 def inner(a: Array, b: Array) -> Array:
-    """The inner product of each sample, shaped (N, 1, ..., 1) to multiply such a sample."""
-    return (a * b).reshape(a.shape[0], -1).sum(-1).reshape(-1, *[1] * (a.ndim - 1))
+    """The inner product of each sample, shaped (N, 1, ..., 1) to multiply such a sample.
+
+    Axis by axis, as ONNX Runtime adds one product after the other: over a whole image at once that loses digits.
+    """
+    total = a * b
+    for _ in range(a.ndim - 1):
+        total = total.sum(-1)
+    return total.reshape(-1, *[1] * (a.ndim - 1))
 
 
 def _passes(length: int, before: int, after: int, border: str) -> list[tuple[int, int]]:
