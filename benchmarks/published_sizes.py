@@ -93,9 +93,15 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 
 def saved(network: torch.nn.Module, path: Path) -> float:
-    """Written with random weights, also where the published initialisation has zeros; its size in millions."""
+    """Written with random weights, also where the published initialisation has zeros; its size in millions.
+
+    An autoencoder's codes are spread as trained ones are. At first they lie within 1e-4 of each other, so that rounding
+    decides which one is the nearest.
+    """
     generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
+    for name, parameter in network.named_parameters():
+        if name == "quantize.embedding.weight":
+            parameter.data = torch.randn(parameter.shape, generator=generator)
         if not parameter.any():
             parameter.data = 0.02 * torch.randn(parameter.shape, generator=generator)
     torch.save(network.state_dict(), path)
