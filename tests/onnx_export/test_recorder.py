@@ -17,6 +17,7 @@ from torch import Tensor
 
 from restonnx.diffusion import traceable
 from restonnx.diffusion.blurs import Blur
+from restonnx.diffusion.borders import inner
 from restonnx.diffusion.data_consistency import first_smooth, next_conjugate
 from restonnx.diffusion.operators import Identity, Mask
 from restonnx.diffusion.resizing import Downsample
@@ -68,6 +69,12 @@ def both(function: Callable[..., Any], *arrays: Tensor, atol: float = 2e-6) -> N
 )
 def test_what_is_noted_is_what_torch_does(function: Callable[[Any], Any]) -> None:
     both(function, values(2, 3, 4, 5))
+
+
+def test_the_inner_product_of_a_large_image_keeps_its_digits() -> None:
+    image = values(1, 3, 512, 512)
+    exact = float(image.double().square().sum())
+    assert run(lambda x: inner(x, x), image).item() == pytest.approx(exact, rel=1e-6)
 
 
 odd = st.integers(0, 6).map(lambda half: 2 * half + 1)
