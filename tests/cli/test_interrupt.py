@@ -5,11 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from restonnx.cli.interrupt import run_cancellable
 from restonnx.errors import Cancelled
+
+
+@pytest.fixture(autouse=True)
+def stop_signals() -> Iterator[None]:
+    """As in a terminal: a job in a shell's background begins with Ctrl-C ignored, which `run_cancellable` respects."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def work(cancel: threading.Event) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return cancel.wait(timeout=0.3)
+
+    assert run_cancellable(work) is False
 
 
 def test_the_result_of_the_work_comes_back() -> None:
