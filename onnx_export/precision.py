@@ -67,8 +67,8 @@ def at_the_image(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that stay float: convolutions that see the image, or values at its size, or make them; those
     right before the last; and everything that computes at the image's size.
 
-    What comes out right before the last one holds the noise that is taken away, pixel by pixel: to round it costs as
-    much as all other rounding together (docs/notes/speed.md).
+    What comes out right before the last one holds the noise that is taken away, pixel by pixel: no other is as
+    costly to round (docs/notes/speed.md).
     """
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     made_by = {name: node for node in graph.node for name in node.output}

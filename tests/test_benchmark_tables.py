@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import benchmark_modules
 import pytest
-
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+from benchmark_modules import FOLDER
 
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_tables", FOLDER / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_modules.load("tables")
 
 
 def test_the_page_shows_the_results_as_they_are(tables: ModuleType) -> None:

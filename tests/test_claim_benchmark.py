@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,23 +11,14 @@ import pytest
 pytest.importorskip("torch", reason='training needs torch: pip install "restonnx[train]"')
 pytest.importorskip("onnx", reason='the chain is unrolled as for export: pip install "restonnx[train]"')
 
-from restonnx.training.recipe import Recipe, load
+import benchmark_modules
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+from restonnx.training.recipe import Recipe, load
 
 
 @pytest.fixture(scope="module")
 def claim() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("claim_benchmark", FOLDER / "data_consistency.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+    return benchmark_modules.load("data_consistency")
 
 
 def recipe(claim: ModuleType, task: str, variant: str) -> Recipe:

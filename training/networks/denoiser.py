@@ -28,6 +28,9 @@ class Denoiser(nn.Module):
     divided by the latter. So it predicts a correction in the image's own units, as the backbone does, whose weights it
     can start from; the raw output is the noise brought to unit variance, and a gain of 1 / sigma is more than plain
     convolutions with ReLU learn over decades of sigma.
+
+    corrected: see `Corrected`; with "noisy" the weights of a blind denoiser are a good prior from the start
+    (docs/notes/priors.md). The default is what the first models have, whose recipes do not say.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Denoiser(nn.Module):
         if self.corrected == "shrunk":
             image, amount = SIGMA_DATA / 2 * scaled + 0.5, sigma / spread
             skipped: Tensor | int = 0
-            unit = sigma
+            unit = sigma  # what the correction is divided by to become the raw output
         else:
             shrink = (1 + sigma.square()).rsqrt()
             image, amount = spread * shrink / 2 * scaled + 0.5, sigma * shrink

