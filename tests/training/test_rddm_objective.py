@@ -126,6 +126,20 @@ def test_the_posterior_loss_weighs_the_heads_by_what_a_step_takes_of_them() -> N
         RddmObjective(Remembered(1), SCHEDULE, Reading("pred_res"), compare="posterior")
 
 
+def test_the_loss_of_the_clean_image_is_taken_where_it_is_shown() -> None:
+    clean, degraded, noise, _ = batch()
+    t = torch.tensor([5, 5, 5, 5])
+
+    def loss(**settings: Any) -> float:
+        objective = RddmObjective(Remembered(1), SCHEDULE, Reading("pred_res"), **settings)
+        return objective.losses(clean, degraded, noise[0], t)[0].item()
+
+    assert loss(compare="clean") == pytest.approx(loss(), rel=1e-5)
+    assert loss(compare="clean", shown=lambda image: 3 * image + 1) == pytest.approx(3 * loss(), rel=1e-5)
+    with pytest.raises(ValueError, match="goes with pred_res, not pred_noise"):
+        RddmObjective(Remembered(1), SCHEDULE, Reading("pred_noise"), compare="clean")
+
+
 def test_heads_that_do_not_fit_the_objective_are_refused() -> None:
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match="1 heads, the objective wants 2"):

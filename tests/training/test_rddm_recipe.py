@@ -73,6 +73,7 @@ def recipe(tmp_path: Path) -> Path:
         ("objective.prediction=pred_x0_noise", "network.layout=shared"),
         ("network.layout=two", "sampler.time=cumulative"),
         ("objective.compare=posterior",),
+        ("objective.compare=clean", "objective.prediction=pred_res"),
         ("sampler.schedule=linear",),
         ("sampler.sum_scale=0.0", "objective.prediction=pred_res"),
         (*GENERATING, "objective.prediction=pred_noise"),
@@ -168,6 +169,7 @@ def test_what_makes_new_images_has_no_error_curves(recipe: Path, tmp_path: Path)
         ([*GENERATING, "sampler.sum_scale=0"], "needs noise to start from"),
         (['sampler.alpha=["rising", 1]'], "sampler"),
         (["objective.compare=posterior", "objective.prediction=pred_res"], "goes with prediction"),
+        (["objective.compare=clean"], 'goes with prediction = "pred_res"'),
         (["sampler.sumscale=1"], "nearest right one is 'sum_scale'"),
     ],
 )

@@ -17,7 +17,7 @@ from restonnx.training import checkpoint
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
-from restonnx.training.networks.values import Values, into
+from restonnx.training.networks.values import Values, back, into
 from restonnx.training.objectives.config import (
     ConsistencyTraining,
     DataConsistent,
@@ -89,7 +89,8 @@ def _residual(
     if config.prediction == "auto":
         return ObjectiveSelection(network, schedule, time=sampler.time, loss=config.loss, threshold=config.threshold)
     reading = sampler.reading(config.prediction)
-    return RddmObjective(network, schedule, reading, loss=config.loss, compare=config.compare)
+    shown = partial(back, values=network.values)
+    return RddmObjective(network, schedule, reading, loss=config.loss, compare=config.compare, shown=shown)
 
 
 def _curriculum(config: Distillation | ConsistencyTraining) -> Curriculum:

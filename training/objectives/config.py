@@ -127,15 +127,18 @@ class ResidualDenoising(_Objective):
     ] = "pred_res_noise"
     """What the network gives, see `diffusion.rddm`. auto: residual or noise, whichever is easier to learn; once that is
     decided the training begins anew with it."""
-    compare: Literal["heads", "posterior"] = "heads"
-    """Each output with its target; or the posterior means that both imply, for pred_res_noise."""
+    compare: Literal["heads", "posterior", "clean"] = "heads"
+    """Each output with its target; or the posterior means that both imply, for pred_res_noise; or the clean images, as
+    the display shows them, that they imply: with network.values = "log_light" not the same as the heads."""
     threshold: float = Field(0.01, gt=0, lt=0.5)
     """auto: how far the learned weight between the two must move from one half."""
     selection_lr: float = Field(8e-5, gt=0)
     """auto: the learning rate of that weight."""
 
     @model_validator(mode="after")
-    def _posterior_of_both(self) -> Self:
+    def _compares_what_it_gives(self) -> Self:
         if self.compare == "posterior" and self.prediction != "pred_res_noise":
             raise ValueError('compare = "posterior" goes with prediction = "pred_res_noise"')
+        if self.compare == "clean" and self.prediction != "pred_res":
+            raise ValueError('compare = "clean" goes with prediction = "pred_res"')
         return self

@@ -22,6 +22,7 @@ from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED
 from restonnx.training.objectives.resshift import distance
 
 Loss = Literal["l1", "l2", "charbonnier"]
+Compared = Literal["heads", "posterior", "clean"]
 
 
 def head_losses(outputs: Sequence[Tensor], wanted: Sequence[Tensor], loss: Loss = "l1") -> list[Tensor]:
@@ -54,7 +55,8 @@ class RddmObjective(nn.Module):
     progress: not used.  mask: (N, C, H, W), of our networks (N, 1, H, W), seen by the network where given.
 
     conditioned: whether the network sees the degraded image; not in translation and inpainting.
-    compare: heads, each with its target; posterior, see `posterior_loss`, for pred_res_noise.
+    compare: heads, each with its target; posterior, see `posterior_loss`, for pred_res_noise; clean, the image that
+    pred_res implies with the true one, both as `shown` makes them of the network's values.
     """
 
     def __init__(
@@ -65,17 +67,20 @@ class RddmObjective(nn.Module):
         *,
         loss: Loss = "l1",
         conditioned: bool = True,
-        compare: Literal["heads", "posterior"] = "heads",
+        compare: Compared = "heads",
+        shown: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if compare == "posterior" and reading.prediction != "pred_res_noise":
-            raise ValueError(f'compare = "posterior" goes with pred_res_noise, not {reading.prediction}')
+        goes_with = {"posterior": "pred_res_noise", "clean": "pred_res"}.get(compare, reading.prediction)
+        if reading.prediction != goes_with:
+            raise ValueError(f'compare = "{compare}" goes with {goes_with}, not {reading.prediction}')
         self.network = network
         self.schedule = schedule
         self.reading = reading
         self.loss: Loss = loss
         self.conditioned = conditioned
         self.compare = compare
+        self.shown = shown or (lambda image: image)
 
     def forward(
         self,
@@ -118,6 +123,9 @@ class RddmObjective(nn.Module):
         wanted = rddm.targets(clean, degraded, noise, reading.prediction)
         if self.compare == "posterior":
             return [posterior_loss(outputs, wanted, schedule, t, self.loss)]
+        if self.compare == "clean":
+            estimate = rddm.read(outputs, x_t, degraded, schedule, t, reading).clean
+            return [distance(self.shown(estimate), self.shown(clean), self.loss)]
         return head_losses(outputs, wanted, self.loss)
 
     def _heads(self, outputs: Any) -> tuple[Tensor, ...]:
