@@ -6,6 +6,7 @@ of processes sees the same whole batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,13 @@ class Crops:
         return crop[:, ::-1] if rng.integers(2) else crop
 
 
-def load_clean(folder: Path, *, channels: int, smallest: int) -> tuple[NDArray[np.uint8], ...]:
-    """Every image below the folder as uint8 (H, W, channels), in the order of their paths."""
+def load_clean(
+    folder: Path, *, channels: int, smallest: int, reduced: Sequence[float] = ()
+) -> tuple[NDArray[np.uint8], ...]:
+    """Every image below the folder as uint8 (H, W, channels), in the order of their paths.
+
+    reduced: fractions of the sides at which each is there again.
+    """
     from PIL import Image
 
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -55,9 +61,11 @@ def load_clean(folder: Path, *, channels: int, smallest: int) -> tuple[NDArray[n
             image = opened.convert("RGB" if channels == 3 else "L")
         while image.width * image.height > LARGE:
             image = image.reduce(2)
-        if min(image.size) >= smallest:
-            pixels = np.asarray(image)
-            images.append(pixels if channels == 3 else pixels[:, :, None])
+        for share in (1.0, *reduced):
+            size = round(share * image.width), round(share * image.height)
+            if min(size) >= smallest:
+                pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+                images.append(pixels if channels == 3 else pixels[:, :, None])
     if not images:
         raise InputError(
             f"no image of at least {smallest} x {smallest} pixels below {folder}: give --data a folder of photographs"

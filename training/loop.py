@@ -258,7 +258,8 @@ def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) ->
     if (data is None) == (pairs is None):
         raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
     if data is not None:
-        return Crops(load_clean(Path(data), channels=recipe.image_channels, smallest=size), size, seed)
+        clean = load_clean(Path(data), channels=recipe.image_channels, smallest=size, reduced=recipe.training.reduced)
+        return Crops(clean, size, seed)
     if recipe.degradation.kind in HIDDEN:
         raise InputError(f"{recipe.name} learns from clean photographs alone: give it data instead of pairs")
     assert pairs is not None

@@ -278,6 +278,8 @@ class TrainingSection(Section):
     """Samples per iteration, over all processes together."""
     patch: int = Field(64, ge=16)
     """Side of a sample in pixels; well above the network's reach, or it never learns to use context."""
+    reduced: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Clean photographs are there again at these fractions of their sides, sharper by the pixel; not of pairs."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon (training/muon.py) learned far faster in the trials of docs/notes/training.md."""
     lr: float = Field(1e-3, gt=0)
