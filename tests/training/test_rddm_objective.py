@@ -140,6 +140,15 @@ def test_the_loss_of_the_clean_image_is_taken_where_it_is_shown() -> None:
         RddmObjective(Remembered(1), SCHEDULE, Reading("pred_noise"), compare="clean")
 
 
+@pytest.mark.parametrize(("share", "last"), [(0.0, 0.001), (0.6, 0.6), (1.0, 1.0)])
+def test_a_share_of_the_samples_is_where_samplers_begin(share: float, last: float) -> None:
+    draws = torch.linspace(0, 1, 1001)[:-1]
+    times = RddmObjective(Remembered(2), SCHEDULE, first_share=share)._times(draws)
+    assert (times == SCHEDULE.steps - 1).float().mean().item() == pytest.approx(last, abs=0.002)
+    others = times[times < SCHEDULE.steps - 1].double()
+    assert share == 1 or others.mean().item() == pytest.approx(SCHEDULE.steps / 2, rel=0.01)
+
+
 def test_heads_that_do_not_fit_the_objective_are_refused() -> None:
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match="1 heads, the objective wants 2"):

@@ -169,6 +169,7 @@ def test_what_makes_new_images_has_no_error_curves(recipe: Path, tmp_path: Path)
         ([*GENERATING, "sampler.sum_scale=0"], "needs noise to start from"),
         (['sampler.alpha=["rising", 1]'], "sampler"),
         (["objective.compare=posterior", "objective.prediction=pred_res"], "goes with prediction"),
+        (["objective.first_share=0.5", "objective.prediction=auto"], "a prediction that is decided"),
         (["objective.compare=clean"], 'goes with prediction = "pred_res"'),
         (["sampler.sumscale=1"], "nearest right one is 'sum_scale'"),
     ],

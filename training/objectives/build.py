@@ -89,8 +89,15 @@ def _residual(
     if config.prediction == "auto":
         return ObjectiveSelection(network, schedule, time=sampler.time, loss=config.loss, threshold=config.threshold)
     reading = sampler.reading(config.prediction)
-    shown = partial(back, values=network.values)
-    return RddmObjective(network, schedule, reading, loss=config.loss, compare=config.compare, shown=shown)
+    return RddmObjective(
+        network,
+        schedule,
+        reading,
+        loss=config.loss,
+        compare=config.compare,
+        shown=partial(back, values=network.values),
+        first_share=config.first_share,
+    )
 
 
 def _curriculum(config: Distillation | ConsistencyTraining) -> Curriculum:

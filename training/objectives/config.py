@@ -130,6 +130,9 @@ class ResidualDenoising(_Objective):
     compare: Literal["heads", "posterior", "clean"] = "heads"
     """Each output with its target; or the posterior means that both imply, for pred_res_noise; or the clean images, as
     the display shows them, that they imply: with network.values = "log_light" not the same as the heads."""
+    first_share: float = Field(0.0, ge=0, le=1)
+    """This share of the samples is at the schedule's last time, where samplers begin; at all others x_t tells much of
+    the residual. For few steps; 0 as published."""
     threshold: float = Field(0.01, gt=0, lt=0.5)
     """auto: how far the learned weight between the two must move from one half."""
     selection_lr: float = Field(8e-5, gt=0)
@@ -141,4 +144,6 @@ class ResidualDenoising(_Objective):
             raise ValueError('compare = "posterior" goes with prediction = "pred_res_noise"')
         if self.compare == "clean" and self.prediction != "pred_res":
             raise ValueError('compare = "clean" goes with prediction = "pred_res"')
+        if self.first_share and self.prediction == "auto":
+            raise ValueError('first_share goes with a prediction that is decided, not "auto"')
         return self

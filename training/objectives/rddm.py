@@ -57,6 +57,7 @@ class RddmObjective(nn.Module):
     conditioned: whether the network sees the degraded image; not in translation and inpainting.
     compare: heads, each with its target; posterior, see `posterior_loss`, for pred_res_noise; clean, the image that
     pred_res implies with the true one, both as `shown` makes them of the network's values.
+    first_share: of the samples, at the last t, where samplers begin; t is uniform for the others.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RddmObjective(nn.Module):
         conditioned: bool = True,
         compare: Compared = "heads",
         shown: Callable[[Tensor], Tensor] | None = None,
+        first_share: float = 0.0,
     ) -> None:
         super().__init__()
         goes_with = {"posterior": "pred_res_noise", "clean": "pred_res"}.get(compare, reading.prediction)
@@ -81,6 +83,7 @@ class RddmObjective(nn.Module):
         self.conditioned = conditioned
         self.compare = compare
         self.shown = shown or (lambda image: image)
+        self.first_share = first_share
 
     def forward(
         self,
@@ -91,7 +94,7 @@ class RddmObjective(nn.Module):
         progress: float = 0.0,
         mask: Tensor | None = None,
     ) -> Tensor:
-        t = (draws[: len(clean)] * self.schedule.steps).long()
+        t = self._times(draws[: len(clean)])
         guess = self.reading.self_condition and float(draws[-1]) < 0.5
         return torch.stack(self.losses(clean, degraded, noise[0], t, mask, guess=guess)).sum()
 
@@ -127,6 +130,13 @@ class RddmObjective(nn.Module):
             estimate = rddm.read(outputs, x_t, degraded, schedule, t, reading).clean
             return [distance(self.shown(estimate), self.shown(clean), self.loss)]
         return head_losses(outputs, wanted, self.loss)
+
+    def _times(self, draws: Tensor) -> Tensor:
+        last = self.schedule.steps - 1
+        if self.first_share == 1:
+            return torch.full_like(draws, last, dtype=torch.long)
+        uniform = (draws - self.first_share) / (1 - self.first_share)
+        return torch.where(draws < self.first_share, last, (uniform * self.schedule.steps).long().clamp(0, last))
 
     def _heads(self, outputs: Any) -> tuple[Tensor, ...]:
         """The heads that the prediction reads: the first of two for pred_res, the last for pred_noise."""
