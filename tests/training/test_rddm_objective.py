@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -138,6 +139,15 @@ def test_the_loss_of_the_clean_image_is_taken_where_it_is_shown() -> None:
     assert loss(compare="clean", shown=lambda image: 3 * image + 1) == pytest.approx(3 * loss(), rel=1e-5)
     with pytest.raises(ValueError, match="goes with pred_res, not pred_noise"):
         RddmObjective(Remembered(1), SCHEDULE, Reading("pred_noise"), compare="clean")
+
+
+def test_the_loss_by_psnr_weighs_samples_alike_whatever_their_damage() -> None:
+    wanted = torch.zeros(2, 1, 8, 8)
+    off = torch.tensor([0.1, 0.01]).view(2, 1, 1, 1).expand_as(wanted)
+    losses = [head_losses([share * off], [wanted], "psnr")[0].item() for share in (1.0, 0.5)]
+    assert losses[0] == pytest.approx((math.log(1e-2) + math.log(1e-4)) / 2, abs=1e-3)
+    assert losses[0] - losses[1] == pytest.approx(2 * math.log(2), abs=3e-3)
+    assert math.isfinite(head_losses([wanted], [wanted], "psnr")[0].item())
 
 
 @pytest.mark.parametrize(("share", "last"), [(0.0, 0.001), (0.6, 0.6), (1.0, 1.0)])

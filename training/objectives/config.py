@@ -15,7 +15,9 @@ class _Section(BaseModel):
 
 
 class _Objective(_Section):
-    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
+    """psnr: the logarithm of each sample's mean square, as in HINet (Chen et al. 2021, arXiv 2105.06086), so that
+    samples with little damage count as much as those with a lot."""
 
 
 class ForwardNoised(_Objective):

@@ -21,7 +21,7 @@ from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED
 from restonnx.training.objectives.resshift import distance
 
-Loss = Literal["l1", "l2", "charbonnier"]
+Loss = Literal["l1", "l2", "charbonnier", "psnr"]
 Compared = Literal["heads", "posterior", "clean"]
 
 
