@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import torch
+import pytest
 
-from restonnx.training.checkpoint import grown
+torch = pytest.importorskip("torch", reason='training needs torch: pip install "restonnx[train]"')
+
+from restonnx import library  # noqa: E402
+from restonnx.training.checkpoint import grown, load  # noqa: E402
 
 
 def test_a_convolution_that_sees_more_channels_computes_what_its_sibling_does_where_they_are_zero() -> None:
@@ -20,3 +23,8 @@ def test_one_steps_table_serves_every_step_of_a_longer_chain() -> None:
 def test_a_weight_of_any_other_shape_stays_as_it_is() -> None:
     for own, like in ((torch.randn(2, 6), torch.zeros(4, 6)), (torch.randn(4, 5, 3, 3), torch.zeros(4, 3, 3, 3))):
         assert grown(own, like) is own
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in library.models() if entry.shipped])
+def test_every_shipped_model_is_a_start_for_another(name: str) -> None:
+    assert load(library.find(name).path).build().state_dict()
