@@ -92,7 +92,7 @@ def ort_steps(model: Path, side: int, threads: int) -> Run:
     from restonnx.onnx_export.unroll import Unrolled
 
     chain = _module(model)
-    if not isinstance(chain, Unrolled) or chain.scale != 1 or chain.network.reference:
+    if not isinstance(chain, Unrolled) or chain.scale != 1 or chain.network.guide:
         raise SystemExit("single steps are of ResShift's chain alone")
     network, width = chain.network, chain.network.head.conv_in.out_channels
 
