@@ -234,7 +234,7 @@ class _Run:
         else:
             clean = crops.batch(self.iteration, settings.batch).to(place.device)
             clean, degraded, *further = self.recipe.degradation.degrade(clean, generator)
-        noise = torch.randn(self.recipe.sampler.training_draws, *clean.shape, device=place.device, generator=generator)
+        noise = torch.randn(self.recipe.training_draws, *clean.shape, device=place.device, generator=generator)
         draws = torch.rand(settings.batch + 2, device=place.device, generator=generator)
         share = slice(place.rank, None, place.world)
         shared = torch.cat([draws[:-2][share], draws[-2:]])

@@ -118,6 +118,17 @@ class Recipe(Section):
             raise ValueError(f"training.patch must be a multiple of {multiple} here, not {self.training.patch}")
         return self
 
+    @model_validator(mode="after")
+    def _energy_has_noise(self) -> Self:
+        if isinstance(self.sampler, ResShiftSection) and self.objective.loss == "energy" and not self.sampler.kappa:
+            raise ValueError('objective.loss = "energy" needs a chain with noise: sampler.kappa must be greater than 0')
+        return self
+
+    @property
+    def training_draws(self) -> int:
+        """Normal images per sample that the objective asks for."""
+        return self.sampler.training_draws * int(getattr(self.objective, "draws", 1))
+
     @property
     def image_channels(self) -> int:
         """Of the clean images to train on."""

@@ -118,6 +118,14 @@ def test_the_overview_has_every_shipped_model(report: dict[str, Any]) -> None:
     assert all("see its card" in line for line in lines if not line.startswith(("| [denoise]", "| [denoise-fast]")))
 
 
+def test_the_highest_is_bold_be_it_ours_or_not() -> None:
+    below = {"models": {"denoise": model("denoise", 28.3)}}
+    lines = [line for text in (overview(below), everything(below)) for line in text.splitlines() if "28.3" in line]
+    assert lines
+    assert not any("**28.3" in line for line in lines)
+    assert "| **28.50 / 0.713 (non-local means)** |" in everything(below)
+
+
 def test_only_what_is_between_the_marks_changes(tmp_path: Path, report: dict[str, Any]) -> None:
     text = f"before\n{BEGIN}\nold\n{END}\nafter <!-- engines -->\n"
     assert replaced(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter <!-- engines -->\n"

@@ -87,14 +87,17 @@ def everything(report: Report) -> str:
         own, before, best = _rows(test, "model")[0], _input(test), _best(test)
         published = max(_published(test), key=_psnr, default=None)
         where = [f"`{name}`", f"{suite['title']}, {test['name']}", _count(test)]
-        quality.append([*where, _both(before), _named(best), f"**{_both(own)}**", _named(published)])
+        shown = [(before, _both(before)), (best, _named(best)), (own, _both(own))]
+        first = max(_psnr(row) for row, _ in shown if row)
+        cells = [f"**{cell}**" if row and _psnr(row) == first else cell for row, cell in shown]
+        quality.append([*where, *cells, _named(published)])
         if "ciede2000" in own:
             colour.append([*where, *_three("ciede2000", test, 2), *_three("low_frequency_shift", test, 2)])
         if "spread" in test:
             spread.append([*where[:2], *_spread(test["spread"]).values()])
     objectives = {name: model["objective"] for name, model in report["models"].items() if model["objective"]}
     parts = [
-        "PSNR in dB / SSIM of the input, the best classical method of each test, and the model.",
+        "PSNR in dB / SSIM of the input, the best classical method of each test, and the model; the highest is bold.",
         table(("model", "test", "images", "input", "best classical method", "model", "best published"), quality),
     ]
     if colour:
@@ -147,7 +150,8 @@ def _first_line(model: Report, name: str) -> list[str]:
     methods = list(dict.fromkeys(row["method"] for row in best if row))
     label = f"{suite['title']}: {_together([test['name'] for test in tests])}{_images(tests)}"
     classical = f"{_numbers(best)} ({', '.join(methods)})" if methods else ""
-    return [label, _numbers(before), classical, f"**{_numbers([_rows(test, 'model')[0] for test in tests])}**"]
+    own = _numbers([_rows(test, "model")[0] for test in tests])
+    return [label, _numbers(before), classical, own if _below(model | {"suites": [suite]}) else f"**{own}**"]
 
 
 def _together(names: Sequence[str]) -> str:

@@ -34,10 +34,13 @@ class ForwardNoised(_Objective):
         return self
 
 
-class DataConsistent(_Objective):
+class DataConsistent(_Section):
     """x_t is what the sampler itself has made of the degraded image (Cheng et al. 2024, arXiv 2412.12550)."""
 
     kind: Literal["data_consistent"] = "data_consistent"
+    loss: Literal["l1", "l2", "charbonnier", "psnr", "energy"] = "l1"
+    """energy: two draws of a chain with noise are scored as a distribution (`objectives.resshift.energy_score`), so
+    that seeds differ as far as the truth is uncertain; every other loss teaches the chain to leave its noise aside."""
     gradient: Literal["full", "detached"] = "full"
     """Whether the gradient flows through the earlier steps of the chain, or x_t counts as given (biased, cheaper)."""
     loss_on: Literal["random", "every", "end"] = "random"
@@ -46,6 +49,17 @@ class DataConsistent(_Objective):
     """For this first share of the run only the chain's first step is trained: cheap, and a good start for the rest."""
     forward_share: float = Field(0.0, ge=0, le=1)
     """This share of the batches is forward-noised instead."""
+
+    @model_validator(mode="after")
+    def _scores_one_step(self) -> Self:
+        if self.loss == "energy" and (self.loss_on == "every" or self.forward_share):
+            raise ValueError('loss = "energy" goes with loss_on = "end" or "random", and without forward_share')
+        return self
+
+    @property
+    def draws(self) -> int:
+        """Of the chain, for each sample."""
+        return 2 if self.loss == "energy" else 1
 
 
 class Denoising(_Objective):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from restonnx.diffusion import resshift
 from restonnx.diffusion.resshift import Reading
@@ -12,14 +13,17 @@ from restonnx.training.networks.backbone import Backbone
 from restonnx.training.objectives.config import DataConsistent, ForwardNoised
 
 LEAST_SQUARE = 1e-7
-"""Added to a mean square before its logarithm: of images in [0, 1] some 70 dB."""
+"""Added to a mean square before its logarithm or root: of images in [0, 1] some 70 dB."""
+
+WINDOWS = (1, 4, 16)
+"""Sides of the squares of pixels of which `energy_score` takes distances."""
 
 
 class ResShiftObjective(nn.Module):
     """(clean, degraded, noise, draws, progress) -> loss: one call per backward pass, so that DDP can wrap it.
 
     clean: (N, C, H, W).  degraded: the same, or smaller by the network's scale.
-    noise: (T, N, C, H, W) standard normal, noise[0] starts the chain.
+    noise: (T, N, C, H, W) standard normal, noise[0] starts the chain; (2 T, N, C, H, W) for two with loss = "energy".
     draws: (N + 2,) uniform in [0, 1), what is decided at random: a t per sample, and a t and a coin per batch.
     progress: the share of the training that is done, in [0, 1].
     guide: what the network sees besides, see `networks.backbone.Guide`.
@@ -53,12 +57,17 @@ class ResShiftObjective(nn.Module):
             degraded = self.network.enlarged(degraded)
         if isinstance(config, ForwardNoised) or float(draws[-1]) < config.forward_share:
             return self._forward_noised(clean, degraded, noise[0], features, draws[:-2])
-        last = self.schedule.steps - 1
+        stop = 0
         if progress < config.direct_share:
-            return self._chain(clean, degraded, noise, features, stop=last)
-        if config.loss_on == "random":
-            return self._chain(clean, degraded, noise, features, stop=int(draws[-2] * self.schedule.steps))
-        return self._chain(clean, degraded, noise, features, stop=0, every=config.loss_on == "every")
+            stop = self.schedule.steps - 1
+        elif config.loss_on == "random":
+            stop = int(draws[-2] * self.schedule.steps)
+        if config.loss == "energy":
+            one, other = (self._chain(degraded, start, features, stop=stop) for start in noise.chunk(2))
+            return energy_score(one[0], other[0], clean)
+        every = config.loss_on == "every" and stop == 0
+        estimates = self._chain(degraded, noise, features, stop=stop, every=every)
+        return torch.stack([distance(estimate, clean, config.loss) for estimate in estimates]).mean()
 
     def _forward_noised(
         self, clean: Tensor, degraded: Tensor, noise: Tensor, features: Tensor, draws: Tensor
@@ -75,28 +84,21 @@ class ResShiftObjective(nn.Module):
         return distance(output, wanted, self.config.loss)
 
     def _chain(
-        self,
-        clean: Tensor,
-        degraded: Tensor,
-        noise: Tensor,
-        features: Tensor,
-        *,
-        stop: int,
-        every: bool = False,
-    ) -> Tensor:
-        """Run the sampler down to step `stop`; compare its estimate, or the mean of all, with the clean image."""
+        self, degraded: Tensor, noise: Tensor, features: Tensor, *, stop: int, every: bool = False
+    ) -> list[Tensor]:
+        """Run the sampler down to step `stop`; its estimate there, or those of all steps."""
         assert isinstance(self.config, DataConsistent)
         detached = self.config.gradient == "detached"
-        losses: list[Tensor] = []
+        estimates: list[Tensor] = []
 
         def predict(x_t: Tensor, step: int) -> Tensor:
             learns = not detached or every or step == int(self.schedule.timesteps[stop])
             with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
                 return self.network.step(x_t, degraded, features, step)
 
-        def compare(t: int, x_t: Tensor, estimate: Tensor) -> None:
+        def keep(t: int, x_t: Tensor, estimate: Tensor) -> None:
             if every or t == stop:
-                losses.append(distance(estimate, clean, self.config.loss))
+                estimates.append(estimate)
 
         between = Tensor.detach if detached else None
         resshift.sample(
@@ -107,9 +109,9 @@ class ResShiftObjective(nn.Module):
             self.reading,
             last=stop,
             between=between,
-            on_step=compare,
+            on_step=keep,
         )
-        return torch.stack(losses).mean()
+        return estimates
 
 
 def distance(estimate: Tensor, wanted: Tensor, loss: str) -> Tensor:
@@ -123,3 +125,19 @@ def distance(estimate: Tensor, wanted: Tensor, loss: str) -> Tensor:
     if loss == "psnr":
         return (difference.square().flatten(1).mean(dim=1) + LEAST_SQUARE).log().mean()
     return (difference.square() + 1e-6).sqrt().mean()
+
+
+def energy_score(one: Tensor, other: Tensor, clean: Tensor) -> Tensor:
+    """(d(one, clean) + d(other, clean) - d(one, other)) / 2, d being the distance of squares of pixels.
+
+    one, other: two draws of the chain, (N, C, H, W).  The expected score is least where draws are spread as the truth
+    is (Gneiting and Raftery 2007, doi 10.1198/016214506000001437, section 4.3): around its mean, as far as it is
+    uncertain, the pixels of a square together.  d: the root of a square's mean square, averaged over all of `WINDOWS`.
+    """
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        square = (a - b).square().mean(dim=1, keepdim=True)
+        means = [F.avg_pool2d(square, side) for side in WINDOWS]
+        return torch.stack([(mean + LEAST_SQUARE).sqrt().mean() for mean in means]).mean()
+
+    return (distance(one, clean) + distance(other, clean) - distance(one, other)) / 2

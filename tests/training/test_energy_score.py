@@ -1,0 +1,69 @@
+"""What the score of two draws of a chain rewards: the truth's own spread, square by square."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("torch", reason='training needs torch: pip install "restonnx[train]"')
+
+from restonnx.errors import InputError
+from restonnx.training.objectives.build import build_objective
+from restonnx.training.objectives.resshift import energy_score
+from restonnx.training.recipe import load
+
+
+def images(seed: int, *, square: int = 1) -> torch.Tensor:
+    """(400, 3, 32, 32) standard normal, one value for each square of pixels."""
+    side = 32 // square
+    values = torch.randn(400, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    return values.repeat_interleave(square, dim=2).repeat_interleave(square, dim=3)
+
+
+def test_draws_as_spread_as_the_truth_score_best() -> None:
+    truth = images(0)
+    scores = {
+        spread: energy_score(spread * images(1), spread * images(2), truth).item() for spread in (0.0, 0.5, 1.0, 1.6)
+    }
+    assert min(scores, key=scores.__getitem__) == 1.0
+
+
+def test_draws_around_another_mean_score_worse() -> None:
+    truth = images(0)
+    right, wrong = (energy_score(images(1) + shift, images(2) + shift, truth) for shift in (0.0, 0.3))
+    assert right < wrong
+
+
+def test_pixels_that_belong_together_are_scored_together() -> None:
+    truth = images(0, square=16)
+    together = energy_score(images(1, square=16), images(2, square=16), truth)
+    apart = energy_score(images(1), images(2), truth)
+    assert together < apart, "each pixel by itself is distributed alike in both"
+
+
+def test_a_perfect_draw_has_a_gradient() -> None:
+    truth = images(0)
+    draw = truth.clone().requires_grad_()
+    energy_score(draw, draw, truth).backward()
+    assert draw.grad is not None
+    assert torch.isfinite(draw.grad).all()
+
+
+def test_a_chain_that_is_scored_learns_from_two_of_its_draws(recipe: Path) -> None:
+    settings = load(recipe, ["objective.loss=energy"])
+    assert settings.training_draws == 2 * settings.sampler.steps
+    objective = build_objective(settings, settings.build())
+    clean = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(6, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    chains, draws = noise.chunk(2), torch.zeros(4)
+    scored = objective(clean, clean, noise, draws, 1.0).item()
+    assert scored == pytest.approx(objective(clean, clean, torch.cat(chains[::-1]), draws, 1.0).item(), rel=1e-5)
+    assert scored < objective(clean, clean, torch.cat([chains[0], chains[0]]), draws, 1.0).item()
+
+
+@pytest.mark.parametrize("override", ["sampler.kappa=0", "objective.loss_on=every", "objective.forward_share=0.5"])
+def test_what_goes_without_two_draws_is_refused(recipe: Path, override: str) -> None:
+    with pytest.raises(InputError, match="energy"):
+        load(recipe, ["objective.loss=energy", override])
