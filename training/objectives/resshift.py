@@ -128,16 +128,16 @@ def distance(estimate: Tensor, wanted: Tensor, loss: str) -> Tensor:
 
 
 def energy_score(one: Tensor, other: Tensor, clean: Tensor) -> Tensor:
-    """(d(one, clean) + d(other, clean) - d(one, other)) / 2, d being the distance of squares of pixels.
+    """(d(one, clean) + d(other, clean) - d(one, other)) / 2, d being how far squares of pixels are apart.
 
     one, other: two draws of the chain, (N, C, H, W).  The expected score is least where draws are spread as the truth
     is (Gneiting and Raftery 2007, doi 10.1198/016214506000001437, section 4.3): around its mean, as far as it is
     uncertain, the pixels of a square together.  d: the root of a square's mean square, averaged over all of `WINDOWS`.
     """
 
-    def distance(a: Tensor, b: Tensor) -> Tensor:
+    def apart(a: Tensor, b: Tensor) -> Tensor:
         square = (a - b).square().mean(dim=1, keepdim=True)
         means = [F.avg_pool2d(square, side) for side in WINDOWS]
         return torch.stack([(mean + LEAST_SQUARE).sqrt().mean() for mean in means]).mean()
 
-    return (distance(one, clean) + distance(other, clean) - distance(one, other)) / 2
+    return (apart(one, clean) + apart(other, clean) - apart(one, other)) / 2
