@@ -30,7 +30,7 @@ def main() -> None:
     levels = []
     for sigma in options.sigma:
         damage = gaussian(sigma)
-        rows = [spread(restorer, damage(read_unit(path), index)) for index, path in enumerate(paths)]
+        rows = [spread(restorer, damage(read_unit(path), index))[0] for index, path in enumerate(paths)]
         level = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
         levels.append({"sigma": sigma, "images": len(rows)} | level)
         print(levels[-1], flush=True)

@@ -126,6 +126,19 @@ def test_the_highest_is_bold_be_it_ours_or_not() -> None:
     assert "| **28.50 / 0.713 (non-local means)** |" in everything(below)
 
 
+def test_a_sample_and_the_mean_of_several_are_judged_apart() -> None:
+    report = {"models": {"denoise-detail": model("denoise-detail", 28.3)}}
+    mean = {"method": "denoise-detail, mean of 8", "kind": "mean"} | measured(29.3)
+    report["models"]["denoise-detail"]["suites"][0]["tests"][0]["rows"].insert(1, mean)
+    assert "| 28.30 (one sample), **29.30** (mean of 8) |" in overview(report)
+    text = card(report, "denoise-detail")
+    assert "| denoise-detail, mean of 8 | 29.30 / " in text
+    assert "One sample is below the best classical method: CBSD68, Gaussian noise, sigma 25 (-0.20 dB)." in text
+    assert "mean of 8 is below" not in text
+    mean["psnr"] = 28.4
+    assert "The mean of 8 is below the best classical method" in card(report, "denoise-detail")
+
+
 def test_only_what_is_between_the_marks_changes(tmp_path: Path, report: dict[str, Any]) -> None:
     text = f"before\n{BEGIN}\nold\n{END}\nafter <!-- engines -->\n"
     assert replaced(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter <!-- engines -->\n"

@@ -155,6 +155,10 @@ def test_a_stochastic_model_is_asked_for_its_spread(data: Path, make: Callable[.
     spread = suite["tests"][0]["spread"]
     assert (spread["samples"], spread["images"]) == (8, 2)
     assert spread["mean_std"] == pytest.approx(255 * 0.01 * np.sqrt(2), rel=0.2)  # two draws, a hundredth of each
+    one, together = suite["tests"][0]["rows"][:2]
+    assert (one["kind"], together["kind"]) == ("model", "mean")
+    assert together["method"] == "low-light-detail, mean of 8"
+    assert together["psnr"] > one["psnr"]
     assert "denoise" not in report["models"]
 
 

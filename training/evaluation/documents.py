@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,19 @@ def _first_line(model: Report, name: str) -> list[str]:
     methods = list(dict.fromkeys(row["method"] for row in best if row))
     label = f"{suite['title']}: {_together([test['name'] for test in tests])}{_images(tests)}"
     classical = f"{_numbers(best)} ({', '.join(methods)})" if methods else ""
-    own = _numbers([_rows(test, "model")[0] for test in tests])
-    return [label, _numbers(before), classical, own if _below(model | {"suites": [suite]}) else f"**{own}**"]
+    return [label, _numbers(before), classical, _own(tests)]
+
+
+def _own(tests: Sequence[Report]) -> str:
+    """What the model came to, bold where nothing else did better; of a stochastic one the mean of its samples too."""
+
+    def shown(kind: str) -> str:
+        numbers = _numbers([_rows(test, kind)[0] for test in tests])
+        return numbers if any(_behind(test, kind, of) for test in tests for of in (_input, _best)) else f"**{numbers}**"
+
+    if not all(_rows(test, "mean") for test in tests):
+        return shown("model")
+    return f"{shown('model')} (one sample), {shown('mean')} (mean of 8)"
 
 
 def _together(names: Sequence[str]) -> str:
@@ -164,7 +175,7 @@ def _together(names: Sequence[str]) -> str:
 def _methods(report: Report, name: str, suite: Report) -> str:
     """Rows of methods, columns of tests."""
     tests = suite["tests"]
-    kinds = ("model", "input", "classical", "published")
+    kinds = ("model", "mean", "input", "classical", "published")
     rows: dict[tuple[str, str], list[str]] = {}
     for n, test in enumerate(tests):
         siblings = [row for other in _siblings(report, name, suite, test) for row in _rows(other, "model")]
@@ -193,14 +204,20 @@ def _is_same(suite: Report, test: Report, other_suite: Report, other_test: Repor
 
 def _below(model: Report) -> str:
     """Where the model is worse than what it was given, or than a classical method."""
-    worse: dict[str, list[str]] = {"its input": [], "the best classical method": []}
-    for suite in model["suites"]:
-        for test in suite["tests"]:
-            own = _psnr(_rows(test, "model")[0])
-            for label, row in zip(worse, (_input(test), _best(test)), strict=True):
-                if row is not None and own < _psnr(row):
-                    worse[label].append(f"{suite['title']}, {test['name']} ({own - _psnr(row):.2f} dB)")
-    return "\n".join(f"Below {label}: {'; '.join(where)}." for label, where in worse.items() if where)
+    tests = [(f"{suite['title']}, {test['name']}", test) for suite in model["suites"] for test in suite["tests"]]
+    sampled = any(_rows(test, "mean") for _, test in tests)
+    lines = []
+    for kind, subject in (("model", "One sample is below" if sampled else "Below"), ("mean", "The mean of 8 is below")):
+        for label, other in (("its input", _input), ("the best classical method", _best)):
+            behind = [f"{title} (-{gap:.2f} dB)" for title, test in tests if (gap := _behind(test, kind, other))]
+            lines += [f"{subject} {label}: {'; '.join(behind)}."] if behind else []
+    return "\n".join(lines)
+
+
+def _behind(test: Report, kind: str, other: Callable[[Report], Report | None]) -> float:
+    """By how many dB the rows of this kind are below the other row; 0 where they are not, or one is missing."""
+    own, row = _rows(test, kind), other(test)
+    return max(_psnr(row) - _psnr(own[0]), 0.0) if own and row else 0.0
 
 
 def _colours(model: Report) -> str:

@@ -21,15 +21,14 @@ SAMPLES = 8
 BLOCK = 8
 
 
-def spread(restorer: Restorer, sample: Sample) -> dict[str, float]:
-    """The measures for one image; the model must draw noise."""
+def spread(restorer: Restorer, sample: Sample) -> tuple[dict[str, float], Floats]:
+    """The measures for one image, and the mean of its samples, white being 1; the model must draw noise."""
     further, unit = given(restorer, sample), white(sample.degraded)
     one = to_unit(restorer(sample.degraded, **further))
     mean, std = restorer(sample.degraded, samples=SAMPLES, return_std=True, **further)
-    return reliability(to_unit(mean), std / np.float32(unit), sample.truth) | {
-        "psnr_one": psnr_ssim(one, sample.truth)[0],
-        "psnr_mean": psnr_ssim(to_unit(mean), sample.truth)[0],
-    }
+    mean = to_unit(mean)
+    measures = {"psnr_one": psnr_ssim(one, sample.truth)[0], "psnr_mean": psnr_ssim(mean, sample.truth)[0]}
+    return reliability(mean, std / np.float32(unit), sample.truth) | measures, mean
 
 
 def reliability(mean: Floats, std: Floats, truth: Floats) -> dict[str, float]:

@@ -42,7 +42,8 @@ PROTOCOL = {
     "free_scale": f"Gain and offset of the restored image are fitted; the true one's percentiles {PERCENTILES} are "
     "black and white.",
     "classical": "`settings` were chosen on photographs of the training set (benchmarks/classical_settings.py).",
-    "spread": f"Over {SAMPLES} seeds, on at most {SPREAD_IMAGES} images: training/evaluation/uncertainty.py.",
+    "spread": f"Over {SAMPLES} seeds, on at most {SPREAD_IMAGES} images: training/evaluation/uncertainty.py. Where "
+    "those are all, a row of kind mean has the mean of the seeds; the model's own is of one.",
 }
 
 
@@ -206,7 +207,7 @@ def _test(
     stochastic = name.endswith("-detail")
     spread_of = set(limited(len(indices), SPREAD_IMAGES)) if stochastic and not suite.real else set()
     qualities: dict[tuple[str, str], list[Quality]] = {}
-    spreads = []
+    spreads, of_means = [], []
     for n, index in enumerate(_shown(indices, f"{name}, {test.name}")):
         sample = test.source.sample(data, index, suite.channels)
         for method, run in methods.items():
@@ -214,18 +215,23 @@ def _test(
                 continue
             qualities.setdefault(method, []).append(compared(run(sample), sample))
         if n in spread_of:
-            spreads.append(spread(restorer, sample))
-    rows = [
+            measures, together = spread(restorer, sample)
+            spreads.append(measures)
+            of_means.append(compared(together, sample))
+    rows: Rows = [
         {"method": m, "kind": kind} | rounded(mean(values)) | ({"settings": chosen[m]} if kind == "classical" else {})
         for (m, kind), values in qualities.items()
     ]
-    known.setdefault(key, rows[1:])
+    own, others = rows[:1], rows[1:]
+    if len(of_means) == len(indices):  # of the same images as all else
+        own.append({"method": f"{name}, mean of {SAMPLES}", "kind": "mean"} | rounded(mean(of_means)))
+    known.setdefault(key, others)
     published = [
         {"method": p.method, "kind": "published", "psnr" if test.luma_border is None else "psnr_y": p.psnr}
         | {"source": p.source}
         for p in test.published
     ]
-    say(f"{name}, {suite.title}, {test.name}: {_summary(rows[:1] + known[key])}")
+    say(f"{name}, {suite.title}, {test.name}: {_summary(own + known[key])}")
     found: Report = {
         "name": test.name,
         "data": test.source.folder,
@@ -233,7 +239,7 @@ def _test(
         "of": total,
         "luma_border": test.luma_border,
         "free_scale": test.free_scale,
-        "rows": rows[:1] + known[key] + published,
+        "rows": own + known[key] + published,
     }
     if spreads:
         means = {measure: round(float(np.mean([row[measure] for row in spreads])), 4) for measure in spreads[0]}
