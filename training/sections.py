@@ -182,7 +182,7 @@ class ResShiftSection(Section):
 
     @property
     def training_draws(self) -> int:
-        """Normal images per sample that the objective asks for."""
+        """Normal images that one chain takes."""
         return self.steps
 
 

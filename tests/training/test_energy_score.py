@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-pytest.importorskip("torch", reason='training needs torch: pip install "restonnx[train]"')
+torch = pytest.importorskip("torch")
 
-from restonnx.errors import InputError
-from restonnx.training.objectives.build import build_objective
-from restonnx.training.objectives.resshift import energy_score
-from restonnx.training.recipe import load
+from restonnx.errors import InputError  # noqa: E402
+from restonnx.training.objectives.build import build_objective  # noqa: E402
+from restonnx.training.objectives.resshift import energy_score  # noqa: E402
+from restonnx.training.recipe import load  # noqa: E402
 
 
-def images(seed: int, *, square: int = 1) -> torch.Tensor:
+def images(seed: int, *, square: int = 1) -> Any:
     """(400, 3, 32, 32) standard normal, one value for each square of pixels."""
     side = 32 // square
     values = torch.randn(400, 3, side, side, generator=torch.Generator().manual_seed(seed))
@@ -37,10 +37,10 @@ def test_draws_around_another_mean_score_worse() -> None:
 
 
 def test_pixels_that_belong_together_are_scored_together() -> None:
-    truth = images(0, square=16)
-    together = energy_score(images(1, square=16), images(2, square=16), truth)
-    apart = energy_score(images(1), images(2), truth)
-    assert together < apart, "each pixel by itself is distributed alike in both"
+    truth = images(0, square=4)
+    together = energy_score(images(1, square=4), images(2, square=4), truth)
+    apart = energy_score(images(1), images(2), truth)  # each pixel by itself is distributed alike
+    assert together < 0.99 * apart
 
 
 def test_a_perfect_draw_has_a_gradient() -> None:

@@ -103,12 +103,6 @@ def test_a_stochastic_model_shows_what_its_spread_is_worth(report: dict[str, Any
         assert "| 4 | 29.50 | 30.60 | 0.79 | 0.27 | 75 % |" in text
 
 
-def test_forward_noised_and_data_consistent_models_stand_beside_each_other(report: dict[str, Any]) -> None:
-    report["models"]["denoise-detail"] = model("denoise-detail", 29.6) | {"objective": "forward_noised"}
-    both = "sigma 25 | `denoise-detail` | 29.60 / 1.00 / 0.50 | `denoise` | 30.33 / 1.00 / 0.50 |"
-    assert both in everything(report)
-
-
 def test_the_overview_has_every_shipped_model(report: dict[str, Any]) -> None:
     lines = overview(report).splitlines()[2:]
     assert [line.split("](")[0].removeprefix("| [") for line in lines] == [

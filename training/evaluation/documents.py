@@ -88,8 +88,8 @@ def everything(report: Report) -> str:
         published = max(_published(test), key=_psnr, default=None)
         where = [f"`{name}`", f"{suite['title']}, {test['name']}", _count(test)]
         shown = [(before, _both(before)), (best, _named(best)), (own, _both(own))]
-        first = max(_psnr(row) for row, _ in shown if row)
-        cells = [f"**{cell}**" if row and _psnr(row) == first else cell for row, cell in shown]
+        highest = max(_psnr(row) for row, _ in shown if row)
+        cells = [f"**{cell}**" if row and _psnr(row) == highest else cell for row, cell in shown]
         quality.append([*where, *cells, _named(published)])
         if "ciede2000" in own:
             colour.append([*where, *_three("ciede2000", test, 2), *_three("low_frequency_shift", test, 2)])
@@ -107,33 +107,9 @@ def everything(report: Report) -> str:
         ]
     if spread:
         parts += ["Spread over seeds of stochastic models:", table(("model", "test", *_spread_heads()), spread)]
-    if against := _objectives_compared(report):
-        parts += [
-            "The same task trained forward-noised and data-consistently: PSNR in dB / CIEDE2000 / shift of one sample.",
-            table(("test", "forward-noised", "", "data-consistent", ""), against),
-        ]
     if objectives:
         parts += ["Trained: " + ", ".join(f"`{n}` {kind.replace('_', '-')}" for n, kind in objectives.items()) + "."]
     return "\n\n".join(parts)
-
-
-def _objectives_compared(report: Report) -> list[list[str]]:
-    """For every test what each forward-noised model made of it, and each data-consistent one of the same images."""
-
-    def trained(objective: str) -> list[tuple[str, Report, Report]]:
-        return [found for found in _tests(report) if report["models"][found[0]]["objective"] == objective]
-
-    def cells(name: str, test: Report) -> list[str]:
-        own = _rows(test, "model")[0]
-        colour = [f"{own[key]:.2f}" for key in ("ciede2000", "low_frequency_shift") if key in own]
-        return [f"`{name}`", " / ".join([f"{_psnr(own):.2f}", *colour])]
-
-    return [
-        [f"{suite['title']}, {test['name']}", *cells(name, test), *cells(other, other_test)]
-        for name, suite, test in trained("forward_noised")
-        for other, other_suite, other_test in trained("data_consistent")
-        if _is_same(suite, test, other_suite, other_test)
-    ]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

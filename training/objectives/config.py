@@ -51,14 +51,14 @@ class DataConsistent(_Section):
     """This share of the batches is forward-noised instead."""
 
     @model_validator(mode="after")
-    def _scores_one_step(self) -> Self:
+    def _scores_one_estimate(self) -> Self:
         if self.loss == "energy" and (self.loss_on == "every" or self.forward_share):
             raise ValueError('loss = "energy" goes with loss_on = "end" or "random", and without forward_share')
         return self
 
     @property
     def draws(self) -> int:
-        """Of the chain, for each sample."""
+        """How often the chain is run for each sample, with other noise."""
         return 2 if self.loss == "energy" else 1
 
 
