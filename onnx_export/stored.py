@@ -1,7 +1,8 @@
 """How weights are stored; ONNX Runtime widens them once when it loads the graph, and the arithmetic is float32 always.
 
-float32, as they were trained; float16, in half of the space; int8-weights, in a quarter: convolutions' weights as whole
-numbers from -127 to 127 and a scale for each output channel, all else as float16.
+float32, as they were trained; float16, in half of the space; int8-weights, in little more than a quarter: those of
+large convolutions as whole numbers from -127 to 127 and a scale for each output channel, all else as float16. The small
+convolutions are near the image, where an error is seen most and least space is gained (docs/notes/speed.md).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 BYTES = {"float32": 4, "float16": 2, "int8-weights": 1}
 """Of most weights."""
 MOST = 127
+LARGE = 2**15
+"""Weights of a convolution from which on it is stored in 8 bits: 3 x 3 from 64 channels to 64, not from 48 to 64."""
 
 
 def check_precision(precision: str) -> None:
@@ -32,7 +35,7 @@ def check_precision(precision: str) -> None:
 def round_weights(module: nn.Module, precision: str) -> None:
     """Make every weight a number that can be stored so, so that storing changes nothing."""
     for parameter in module.parameters():
-        if precision == "int8-weights" and parameter.ndim == 4:
+        if precision == "int8-weights" and parameter.ndim == 4 and parameter.numel() >= LARGE:
             parameter.data = _rounded_to_bytes(parameter.data)
         elif precision != "float32":
             parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
