@@ -26,7 +26,8 @@ def receptive_radius(module: Graph, channels: int, multiple: int) -> int:
     RDDM subtracts what its network gives, so there it is the first call's reach, and the head's own for each other one.
     """
     if isinstance(module, ResidualChain):
-        first, other = (_reach(_OneCall(module.network, again), channels, multiple) for again in (False, True))
+        later = not module.network.wide_noise  # with it the encoder runs in every call
+        first, other = (_reach(_OneCall(module.network, again), channels, multiple) for again in (False, later))
         return first + (module.calls - 1) * other
     return _reach(module, channels, multiple)
 

@@ -90,6 +90,8 @@ class Recipe(Section):
             raise ValueError(f'network.layout = "{layout}" is for two outputs, but this objective.prediction has one')
         if self.sampler.generate and self.degradation.kind != "none":
             raise ValueError('sampler.generate = true goes with degradation.kind = "none"')
+        if self.network.wide_noise and (self.sampler.generate or not self.sampler.sum_scale):
+            raise ValueError("network.wide_noise goes with sampler.sum_scale greater than 0 and without generate")
         if layout == "single" and heads == 2 and self.sampler.time == "cumulative":
             raise ValueError(
                 'with sampler.time = "cumulative" residual and noise hear different times: network.layout must be '
@@ -120,14 +122,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _energy_has_noise(self) -> Self:
-        if isinstance(self.sampler, ResShiftSection) and self.objective.loss == "energy" and not self.sampler.kappa:
-            raise ValueError('objective.loss = "energy" needs a chain with noise: sampler.kappa must be greater than 0')
+        key = {"resshift": "kappa", "rddm": "sum_scale"}.get(self.sampler.family)
+        if self.objective.loss == "energy" and key and not getattr(self.sampler, key):
+            raise ValueError(f'objective.loss = "energy" needs noise: sampler.{key} must be greater than 0')
         return self
 
     @property
     def training_draws(self) -> int:
         """Normal images per sample that the objective asks for."""
-        return self.sampler.training_draws * int(getattr(self.objective, "draws", 1))
+        return self.sampler.training_draws * self.objective.draws
 
     @property
     def image_channels(self) -> int:

@@ -103,6 +103,8 @@ class ResidualBackboneSection(_UNet):
     """What the network works on: log_light where what is to be removed multiplies the light."""
     relights: bool = False
     """What is under the mask is first lifted by the mean difference of both sides of the mask's border."""
+    wide_noise: bool = False
+    """The encoder is given the noise too, so that draws can differ in wide areas; for objective.loss = "energy"."""
 
     @model_validator(mode="after")
     def _relighting_fits(self) -> Self:
@@ -129,6 +131,7 @@ class ResidualBackboneSection(_UNet):
             self.guide,
             self.values,
             self.relights,
+            self.wide_noise,
         )
 
 

@@ -214,16 +214,18 @@ def test_noise_is_asked_for_only_where_the_chain_takes_it(tmp_path: Path, monkey
             assert torch.isfinite(module(image, *noise)).all()
 
 
+@pytest.mark.parametrize("wide_noise", [False, True])
 @pytest.mark.parametrize("order", ["together", "residual_first"])
-def test_no_pixel_beyond_the_reach_changes_the_result(tmp_path: Path, order: str) -> None:
+def test_no_pixel_beyond_the_reach_changes_the_result(tmp_path: Path, order: str, wide_noise: bool) -> None:
     content = RDDM | {"sampler": RDDM["sampler"] | {"steps": 2, "order": order}}
+    content |= {"network": RDDM["network"] | {"wide_noise": wide_noise}}
     module = unrolled(checkpoints.load(random(content, tmp_path / "small.safetensors"))).double()
     radius = receptive_radius(module, 3, 4)
-    image = torch.rand(1, 3, 256, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    noise = torch.zeros(1, 1, 3, 256, 8, dtype=torch.float64)
+    image = torch.rand(1, 3, 512, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.zeros(1, 1, 3, 512, 8, dtype=torch.float64)
     changed = image.clone()
-    changed[..., 128:, :] += 1
+    changed[..., 256:, :] += 1
     with torch.no_grad():
         difference = (module(image, noise) - module(changed, noise)).abs().amax(dim=(0, 1, 3))
-    assert difference[: 128 - radius].max() == 0
-    assert difference[128 - radius : 128 - radius + 32].max() > 0  # and it is not much too large
+    assert difference[: 256 - radius].max() == 0
+    assert difference[256 - radius : 256 - radius + 32].max() > 0  # and it is not much too large

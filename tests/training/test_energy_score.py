@@ -11,8 +11,15 @@ torch = pytest.importorskip("torch")
 
 from restonnx.errors import InputError  # noqa: E402
 from restonnx.training.objectives.build import build_objective  # noqa: E402
-from restonnx.training.objectives.resshift import energy_score  # noqa: E402
+from restonnx.training.objectives.scores import energy_score  # noqa: E402
 from restonnx.training.recipe import load  # noqa: E402
+
+RDDM = (
+    'network={kind="residual_backbone",widths=[8,8],down=[1,1],up=[1]}',
+    'sampler={family="rddm",steps=1,total=50,sum_scale=1.0}',
+    'objective={kind="rddm"}',
+)
+CLEAN = ("objective.prediction=pred_res", "objective.compare=clean", "objective.first_share=1")
 
 
 def images(seed: int, *, square: int = 1) -> Any:
@@ -61,6 +68,35 @@ def test_a_chain_that_is_scored_learns_from_two_of_its_draws(recipe: Path) -> No
     scored = objective(clean, clean, noise, draws, 1.0).item()
     assert scored == pytest.approx(objective(clean, clean, torch.cat(chains[::-1]), draws, 1.0).item(), rel=1e-5)
     assert scored < objective(clean, clean, torch.cat([chains[0], chains[0]]), draws, 1.0).item()
+
+
+def test_rddm_learns_from_two_draws_of_the_clean_image(recipe: Path) -> None:
+    settings = load(recipe, [*RDDM, *CLEAN, "objective.loss=energy", "network.wide_noise=true"])
+    assert settings.training_draws == 2
+    torch.manual_seed(0)
+    network = settings.build()
+    torch.nn.init.normal_(network.encoder.noise_convs[-1].weight)
+    objective = build_objective(settings, network)
+    clean = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    scored = objective(clean, clean, noise, torch.zeros(4), 1.0).item()
+    assert scored == pytest.approx(objective(clean, clean, noise.flip(0), torch.zeros(4), 1.0).item(), rel=1e-5)
+    alike = noise[:1].expand_as(noise)
+    assert scored < objective(clean, clean, alike, torch.zeros(4), 1.0).item()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["objective.loss=energy"], 'loss = "energy" goes with compare = "clean"'),
+        ([*CLEAN, "objective.loss=energy", "sampler.sum_scale=0"], "sampler.sum_scale must be greater than 0"),
+        (["network.wide_noise=true", "sampler.sum_scale=0"], "wide_noise goes with sampler.sum_scale greater than 0"),
+        (["network.wide_noise=true", "sampler.generate=true", 'degradation={kind="none"}'], "without generate"),
+    ],
+)
+def test_rddm_without_what_two_draws_need_is_refused(recipe: Path, overrides: list[str], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        load(recipe, [*RDDM, *overrides])
 
 
 @pytest.mark.parametrize("override", ["sampler.kappa=0", "objective.loss_on=every", "objective.forward_share=0.5"])

@@ -10,7 +10,10 @@ from restonnx.training.networks.residual_backbone import LAYOUTS, ResidualBackbo
 
 
 def network(prediction: str = "pred_res_noise", layout: str = "single") -> ResidualBackbone:
-    built = ResidualBackbone(3, 100, prediction, layout, (8, 8), (1, 1), (1,))
+    return randomised(ResidualBackbone(3, 100, prediction, layout, (8, 8), (1, 1), (1,)))
+
+
+def randomised(built: ResidualBackbone) -> ResidualBackbone:
     generator = torch.Generator().manual_seed(0)
     for parameter in built.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
@@ -60,6 +63,43 @@ def test_the_encoder_runs_once_for_all_steps(monkeypatch: pytest.MonkeyPatch) ->
     for t in (80, 40, 0):
         predict(image(0), (t, t))
     assert len(calls) == 1
+
+
+def test_wide_noise_reaches_what_the_head_does_not_see() -> None:
+    """One corner's noise, and how far from it the result changes: with it as far as the encoder sees."""
+    degraded = torch.zeros(1, 3, 64, 64)
+    other = degraded.clone()
+    other[..., :8, :8] = 1.0
+    reach = {}
+    for wide_noise in (False, True):
+        built = randomised(ResidualBackbone(3, 100, "pred_res", "single", (8, 8), (1, 1), (1,), wide_noise=wide_noise))
+        changed = (built(other, degraded, 99)[0] - built(degraded, degraded, 99)[0]).abs().amax(dim=(0, 1, 2))
+        reach[wide_noise] = int(changed.nonzero().max())
+    assert reach[False] < 16 < reach[True]
+
+
+def test_every_level_is_given_noise_of_unit_variance_whose_values_are_independent() -> None:
+    built = ResidualBackbone(3, 100, "pred_res", "single", (8, 8, 8), (1, 1, 1), (1, 1), wide_noise=True)
+    given: list[Tensor] = []
+    for conv in built.encoder.noise_convs:
+        conv.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    degraded = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        built(degraded + noise, degraded, 99)
+    assert [level.shape[-1] for level in given] == [256, 128, 64]
+    for level in given:
+        level = 1.05 * level  # the network's units, see LEAST_LEVEL
+        assert level.std().item() == pytest.approx(1.0, abs=0.03)
+        assert (level[..., 1:] * level[..., :-1]).mean().abs() < 0.03
+
+
+def test_wide_noise_changes_nothing_before_it_is_trained() -> None:
+    before = network("pred_res")
+    after = ResidualBackbone(3, 100, "pred_res", "single", (8, 8), (1, 1), (1,), wide_noise=True)
+    missing = after.load_state_dict(before.state_dict(), strict=False).missing_keys
+    assert {name.split(".")[1] for name in missing} == {"noise_convs"}
+    torch.testing.assert_close(after(image(0), image(1), 99)[0], before(image(0), image(1), 99)[0])
 
 
 def test_an_untrained_head_of_the_clean_image_gives_the_degraded_one() -> None:

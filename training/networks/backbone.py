@@ -91,6 +91,7 @@ class Encoder(nn.Module):
     scale 1: (N, C, H, W), H and W multiples of 2^len(widths) -> (N, widths[0], H/2, W/2).
     scale 2 or 4: H and W multiples of 2^(len(widths)-1) -> (N, head_width, H * scale/2, W * scale/2).
     guide: what is seen besides, of the result's size; for scales 1 and 2.
+    noisy: whether every level is given noise, (N, C, H, W) of unit variance, in sums of squares of pixels; for scale 1.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Encoder(nn.Module):
         *,
         scale: int = 1,
         guide: Guide | None = None,
+        noisy: bool = False,
         head_width: int | None = None,
         slope: float = SLOPE,
     ) -> None:
@@ -120,18 +122,26 @@ class Encoder(nn.Module):
         self.up_convs = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, up, strict=False))
         self.conv_out = nn.Conv2d(widths[0], head_width or widths[0], 3, padding=1) if scale > 1 else None
+        noise_convs = [nn.Conv2d(channels, w, 3, padding=1, bias=False) for w in widths if noisy]
+        for conv in noise_convs:  # nothing at first, so that a network without noise can be gone on from
+            nn.init.zeros_(conv.weight)
+        self.noise_convs = nn.ModuleList(noise_convs)
 
-    def forward(self, degraded: Tensor, guide: Tensor | None = None) -> Tensor:
+    def forward(self, degraded: Tensor, guide: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         x = self.conv_in(degraded)
         for guiding in (self.conv_reference, self.conv_mask):
             if guiding is not None:
                 x = x + guiding(guide)
         skips = []
-        for blocks, conv in zip(self.down_blocks, self.down_convs, strict=False):
+        for level, blocks in enumerate(self.down_blocks):
+            if level:
+                x = self.down_convs[level - 1](x)
+            if noise is not None:
+                noise = 2 * F.avg_pool2d(noise, 2)  # of unit variance again
+                x = x + self.noise_convs[level](noise)
             x = blocks(x)
             skips.append(x)
-            x = conv(x)
-        x = self.down_blocks[-1](x)
+        x = skips.pop()
         for conv, blocks in zip(reversed(self.up_convs), reversed(self.up_blocks), strict=True):
             x = F.interpolate(conv(x), scale_factor=2.0, mode="nearest") + skips.pop()
             x = blocks(x)

@@ -39,6 +39,9 @@ class ResidualBackbone(nn.Module):
     guide: what the encoder sees besides.
     values: what the network's images are, see `seen`.
     relights: the degraded image is what `values.relit` makes of it, by statistics of the whole of it.
+    wide_noise: the encoder is given the noise of x_t at each of its levels. The head has a reach of a few pixels; by
+            this, draws can differ in what is uncertain about wide areas, such as how bright they were. The encoder
+            then runs in every step.
     """
 
     noise_scale: Tensor
@@ -58,9 +61,10 @@ class ResidualBackbone(nn.Module):
         guide: Guide | None = None,
         values: Values = "display",
         relights: bool = False,
+        wide_noise: bool = False,
     ) -> None:
         super().__init__()
-        self.guide, self.values, self.relights = guide, values, relights
+        self.guide, self.values, self.relights, self.wide_noise = guide, values, relights, wide_noise
         self.outputs = Reading(prediction).heads
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
@@ -73,10 +77,12 @@ class ResidualBackbone(nn.Module):
         self._scales: list[float] = self.noise_scale.tolist()
         self.read_as(prediction)
         of_each = self.outputs if layout == "single" else 1
-        self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide)
+        self.encoder = Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide, noisy=wide_noise)
         self.head = Head(channels, widths[0], head_blocks, SMOOTHNESS, of_each * channels)
         self.encoder_noise = (
-            Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide) if layout == "two" else None
+            Encoder(channels, tuple(widths), tuple(down), tuple(up), guide=guide, noisy=wide_noise)
+            if layout == "two"
+            else None
         )
         self.head_noise = (
             None if layout == "single" else Head(channels, widths[0], head_blocks, SMOOTHNESS, of_each * channels)
@@ -100,10 +106,13 @@ class ResidualBackbone(nn.Module):
         image = into(degraded, self.values)
         return relit(image, *guide) if self.relights else image
 
-    def encode(self, degraded: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Everything that depends on the given images alone, for the residual and for the noise; once per chain."""
-        features: Tensor = self.encoder(degraded, guide)
-        return features, features if self.encoder_noise is None else self.encoder_noise(degraded, guide)
+    def encode(
+        self, degraded: Tensor, guide: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """For the residual and for the noise, everything that depends on the given images alone, once per chain; with
+        `wide_noise` also on the noise."""
+        features: Tensor = self.encoder(degraded, guide, noise)
+        return features, features if self.encoder_noise is None else self.encoder_noise(degraded, guide, noise)
 
     def step(
         self, x_t: Tensor, degraded: Tensor, features: tuple[Tensor, Tensor], times: tuple[Any, Any]
@@ -131,11 +140,18 @@ class ResidualBackbone(nn.Module):
             raise ValueError("a conditioned network takes a degraded image, and only such a network")
         if degraded is None:
             return lambda x_t, times: self.step(x_t, torch.zeros_like(x_t), self.encode(x_t), times)
+        if self.wide_noise:
+            return lambda x_t, times: self.step(x_t, degraded, self._drawn(x_t, degraded, guide, times), times)
         features = self.encode(degraded, guide)
         return lambda x_t, times: self.step(x_t, degraded, features, times)
 
     def forward(self, x_t: Tensor, degraded: Tensor, time: Any) -> tuple[Tensor, ...]:
-        return self.step(x_t, degraded, self.encode(degraded), (time, time))
+        return self.predictor(degraded)(x_t, (time, time))
+
+    def _drawn(
+        self, x_t: Tensor, degraded: Tensor, guide: Tensor | None, times: tuple[Any, Any]
+    ) -> tuple[Tensor, Tensor]:
+        return self.encode(degraded, guide, self._over_level(x_t - degraded, times[1]))
 
     def _over_level(self, noise: Tensor, time: Any) -> Tensor:
         """In units of the noise in x_t; where there is hardly any, not much is made of what cannot be seen."""

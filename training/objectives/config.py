@@ -13,6 +13,13 @@ RESIDUAL, NOISE, UNDECIDED = 1, 0, -1
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    loss: str
+
+    @property
+    def draws(self) -> int:
+        """How often the chain is run for each sample, with other noise."""
+        return 2 if self.loss == "energy" else 1
+
 
 class _Objective(_Section):
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
@@ -39,7 +46,7 @@ class DataConsistent(_Section):
 
     kind: Literal["data_consistent"] = "data_consistent"
     loss: Literal["l1", "l2", "charbonnier", "psnr", "energy"] = "l1"
-    """energy: two draws of a chain with noise are scored as a distribution (`objectives.resshift.energy_score`), so
+    """energy: two draws of a chain with noise are scored as a distribution (`objectives.scores.energy_score`), so
     that seeds differ as far as the truth is uncertain; every other loss teaches the chain to leave its noise aside."""
     gradient: Literal["full", "detached"] = "full"
     """Whether the gradient flows through the earlier steps of the chain, or x_t counts as given (biased, cheaper)."""
@@ -55,11 +62,6 @@ class DataConsistent(_Section):
         if self.loss == "energy" and (self.loss_on == "every" or self.forward_share):
             raise ValueError('loss = "energy" goes with loss_on = "end" or "random", and without forward_share')
         return self
-
-    @property
-    def draws(self) -> int:
-        """How often the chain is run for each sample, with other noise."""
-        return 2 if self.loss == "energy" else 1
 
 
 class Denoising(_Objective):
@@ -134,10 +136,13 @@ class ConsistencyTraining(_Consistency):
         return self
 
 
-class ResidualDenoising(_Objective):
+class ResidualDenoising(_Section):
     """RDDM (Liu et al. 2024, arXiv 2308.13712): residual and noise at any time of the schedule."""
 
     kind: Literal["rddm"] = "rddm"
+    loss: Literal["l1", "l2", "charbonnier", "psnr", "energy"] = "l1"
+    """energy: two draws of the clean image are scored as a distribution, as of `DataConsistent`; with
+    compare = "clean"."""
     prediction: Literal[
         "pred_res_noise", "pred_res", "pred_noise", "pred_x0_noise", "pred_res_add_noise", "pred_x0_add_noise", "auto"
     ] = "pred_res_noise"
@@ -160,6 +165,8 @@ class ResidualDenoising(_Objective):
             raise ValueError('compare = "posterior" goes with prediction = "pred_res_noise"')
         if self.compare == "clean" and self.prediction != "pred_res":
             raise ValueError('compare = "clean" goes with prediction = "pred_res"')
+        if self.loss == "energy" and self.compare != "clean":
+            raise ValueError('loss = "energy" goes with compare = "clean"')
         if self.first_share and self.prediction == "auto":
             raise ValueError('first_share goes with a prediction that is decided, not "auto"')
         return self

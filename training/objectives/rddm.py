@@ -19,9 +19,9 @@ from restonnx.diffusion.schedules import at
 from restonnx.training.networks.official.rddm_unet import predictor
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.objectives.config import NOISE, RESIDUAL, UNDECIDED
-from restonnx.training.objectives.resshift import distance
+from restonnx.training.objectives.scores import distance, energy_score
 
-Loss = Literal["l1", "l2", "charbonnier", "psnr"]
+Loss = Literal["l1", "l2", "charbonnier", "psnr", "energy"]
 Compared = Literal["heads", "posterior", "clean"]
 
 
@@ -50,7 +50,8 @@ def posterior_loss(
 class RddmObjective(nn.Module):
     """(clean, degraded, noise, draws, progress) -> loss, the sum over the heads; `losses` gives them one by one.
 
-    clean, degraded: (N, C, H, W) in the network's range; degraded is None in generation.  noise: (1, N, C, H, W).
+    clean, degraded: (N, C, H, W) in the network's range; degraded is None in generation.
+    noise: (1, N, C, H, W), of two draws (2, N, C, H, W) with loss = "energy", which goes with compare = "clean".
     draws: (N + 2,) uniform in [0, 1): a t per sample, and spare ones, of which self-conditioning takes the last.
     progress: not used.  mask: (N, C, H, W), of our networks (N, 1, H, W), seen by the network where given.
 
@@ -76,6 +77,8 @@ class RddmObjective(nn.Module):
         goes_with = {"posterior": "pred_res_noise", "clean": "pred_res"}.get(compare, reading.prediction)
         if reading.prediction != goes_with:
             raise ValueError(f'compare = "{compare}" goes with {goes_with}, not {reading.prediction}')
+        if loss == "energy" and compare != "clean":
+            raise ValueError(f'loss = "energy" goes with compare = "clean", not "{compare}"')
         self.network = network
         self.schedule = schedule
         self.reading = reading
@@ -95,6 +98,9 @@ class RddmObjective(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         t = self._times(draws[: len(clean)])
+        if self.loss == "energy":
+            one, other = (self._shown(*self._called(clean, degraded, start, t, mask), degraded, t) for start in noise)
+            return energy_score(one, other, self.shown(clean))
         guess = self.reading.self_condition and float(draws[-1]) < 0.5
         return torch.stack(self.losses(clean, degraded, noise[0], t, mask, guess=guess)).sum()
 
@@ -112,6 +118,25 @@ class RddmObjective(nn.Module):
 
         guess: let a self-conditioned network first make the estimate that it then sees, without a gradient.
         """
+        outputs, x_t = self._called(clean, degraded, noise, t, mask, guess=guess)
+        wanted = rddm.targets(clean, degraded, noise, self.reading.prediction)
+        if self.compare == "posterior":
+            return [posterior_loss(outputs, wanted, self.schedule, t, self.loss)]
+        if self.compare == "clean":
+            return [distance(self._shown(outputs, x_t, degraded, t), self.shown(clean), self.loss)]
+        return head_losses(outputs, wanted, self.loss)
+
+    def _called(
+        self,
+        clean: Tensor,
+        degraded: Tensor | None,
+        noise: Tensor,
+        t: Tensor,
+        mask: Tensor | None,
+        *,
+        guess: bool = False,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The heads at t, and the x_t that they saw."""
         schedule, reading = self.schedule, self.reading
         x_t = rddm.forward(clean, degraded, noise, schedule, t)
         seen = degraded if self.conditioned else None
@@ -122,14 +147,11 @@ class RddmObjective(nn.Module):
             with torch.no_grad():
                 outputs = rddm.call(predict, x_t, times, reading, None)
                 previous = rddm.read(outputs, x_t, degraded, schedule, t, reading).clean
-        outputs = self._heads(rddm.call(predict, x_t, times, reading, previous))
-        wanted = rddm.targets(clean, degraded, noise, reading.prediction)
-        if self.compare == "posterior":
-            return [posterior_loss(outputs, wanted, schedule, t, self.loss)]
-        if self.compare == "clean":
-            estimate = rddm.read(outputs, x_t, degraded, schedule, t, reading).clean
-            return [distance(self.shown(estimate), self.shown(clean), self.loss)]
-        return head_losses(outputs, wanted, self.loss)
+        return self._heads(rddm.call(predict, x_t, times, reading, previous)), x_t
+
+    def _shown(self, outputs: tuple[Tensor, ...], x_t: Tensor, degraded: Tensor | None, t: Tensor) -> Tensor:
+        """The clean image that the heads imply, as the display shows it."""
+        return self.shown(rddm.read(outputs, x_t, degraded, self.schedule, t, self.reading).clean)
 
     def _times(self, draws: Tensor) -> Tensor:
         last = self.schedule.steps - 1
