@@ -26,8 +26,7 @@ def receptive_radius(module: Graph, channels: int, multiple: int) -> int:
     RDDM subtracts what its network gives, so there it is the first call's reach, and the head's own for each other one.
     """
     if isinstance(module, ResidualChain):
-        later = not module.network.wide_noise  # with it the encoder runs in every call
-        first, other = (_reach(_OneCall(module.network, again), channels, multiple) for again in (False, later))
+        first, other = (_reach(_OneCall(module.network, again), channels, multiple) for again in (False, True))
         return first + (module.calls - 1) * other
     return _reach(module, channels, multiple)
 
@@ -43,8 +42,9 @@ class _OneCall(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         guide = torch.zeros_like(image[:, :1]) if self.network.guide == "mask" else None
-        features = self.network.encode(image, guide)
-        if self.again:
+        drawn = self.again and self.network.wide_noise  # the encoder then sees in every call what has changed
+        features = self.network.encode(image, guide, image if drawn else None)
+        if self.again and not drawn:
             features = (torch.zeros_like(features[0]), torch.zeros_like(features[1]))
         degraded = torch.zeros_like(image) if self.again else image
         return torch.stack(self.network.step(image, degraded, features, (0, 0))).sum(dim=0)

@@ -50,6 +50,13 @@ def test_pixels_that_belong_together_are_scored_together() -> None:
     assert together < 0.99 * apart
 
 
+def test_what_is_the_same_for_a_whole_image_is_drawn_for_all_of_it() -> None:
+    truth = images(0, square=32)
+    together = energy_score(images(1, square=32), images(2, square=32), truth)
+    in_quarters = energy_score(images(1, square=16), images(2, square=16), truth)
+    assert together < 0.99 * in_quarters
+
+
 def test_a_perfect_draw_has_a_gradient() -> None:
     truth = images(0)
     draw = truth.clone().requires_grad_()

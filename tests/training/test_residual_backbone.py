@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from restonnx.diffusion.rddm import PREDICTIONS, Reading
+from restonnx.training.networks import backbone
 from restonnx.training.networks.residual_backbone import LAYOUTS, ResidualBackbone
 
 
@@ -87,11 +88,21 @@ def test_every_level_is_given_noise_of_unit_variance_whose_values_are_independen
     noise = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         built(degraded + noise, degraded, 99)
-    assert [level.shape[-1] for level in given] == [256, 128, 64]
+    assert [level.shape[1:3] for level in given] == [(3, 256), (3, 128), (6, 64)]
     for level in given:
-        level = 1.05 * level  # the network's units, see LEAST_LEVEL
+        level = 1.05 * level[:, :3]  # the network's units, see LEAST_LEVEL
         assert level.std().item() == pytest.approx(1.0, abs=0.03)
         assert (level[..., 1:] * level[..., :-1]).mean().abs() < 0.03
+
+
+def test_the_last_level_is_given_noise_of_a_wide_reach() -> None:
+    noise = torch.randn(200, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    wide = backbone._widened(noise)
+    for row in (0, 1, 7):  # at a border too
+        assert wide[:, :, row].std().item() == pytest.approx(1.0, abs=0.1)
+    beside, beyond = ((wide[..., :-far] * wide[..., far:]).mean().item() for far in (1, backbone.WIDE))
+    assert beside > 0.8
+    assert abs(beyond) < 0.1
 
 
 def test_wide_noise_changes_nothing_before_it_is_trained() -> None:

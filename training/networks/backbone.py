@@ -21,6 +21,8 @@ from restonnx.diffusion.resizing import enlarging_taps
 
 SLOPE = 0.1
 """Of the leaky ReLUs below 0."""
+WIDE = 9
+"""Pixels of the coarsest level over which noise is summed: with four levels 144 of the image."""
 Guide = Literal["reference", "mask"]
 """What a network may see besides: another image of the place, (N, C, H, W), or where the image is as it should be,
 (N, 1, H, W): 1 there and 0 where it is to be restored."""
@@ -91,7 +93,8 @@ class Encoder(nn.Module):
     scale 1: (N, C, H, W), H and W multiples of 2^len(widths) -> (N, widths[0], H/2, W/2).
     scale 2 or 4: H and W multiples of 2^(len(widths)-1) -> (N, head_width, H * scale/2, W * scale/2).
     guide: what is seen besides, of the result's size; for scales 1 and 2.
-    noisy: whether every level is given noise, (N, C, H, W) of unit variance, in sums of squares of pixels; for scale 1.
+    noisy: whether every level is given noise, (N, C, H, W) of unit variance, in sums of squares of pixels, and the last
+    one that of `WIDE` by `WIDE` of its own pixels besides; for scale 1.
     """
 
     def __init__(
@@ -122,7 +125,8 @@ class Encoder(nn.Module):
         self.up_convs = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(_blocks(w, n, slope) for w, n in zip(widths, up, strict=False))
         self.conv_out = nn.Conv2d(widths[0], head_width or widths[0], 3, padding=1) if scale > 1 else None
-        noise_convs = [nn.Conv2d(channels, w, 3, padding=1, bias=False) for w in widths if noisy]
+        given = [channels] * (len(widths) - 1) + [2 * channels]
+        noise_convs = [nn.Conv2d(c, w, 3, padding=1, bias=False) for c, w in zip(given, widths, strict=True) if noisy]
         for conv in noise_convs:  # nothing at first, so that a network without noise can be gone on from
             nn.init.zeros_(conv.weight)
         self.noise_convs = nn.ModuleList(noise_convs)
@@ -138,7 +142,8 @@ class Encoder(nn.Module):
                 x = self.down_convs[level - 1](x)
             if noise is not None:
                 noise = 2 * F.avg_pool2d(noise, 2)  # of unit variance again
-                x = x + self.noise_convs[level](noise)
+                last = level == len(self.down_blocks) - 1
+                x = x + self.noise_convs[level](torch.cat([noise, _widened(noise)], dim=1) if last else noise)
             x = blocks(x)
             skips.append(x)
         x = skips.pop()
@@ -261,6 +266,12 @@ def repeating(etas: Sequence[float]) -> tuple[Tensor, Tensor]:
     carry, gain = torch.zeros(len(etas), 1), torch.zeros(len(etas), 1)
     carry[:-1], gain[-1] = 1 / (1 - left), 1.0
     return carry, gain
+
+
+def _widened(noise: Tensor) -> Tensor:
+    """The sum over `WIDE` by `WIDE` pixels about each, of unit variance at the borders too."""
+    there = F.avg_pool2d(torch.ones_like(noise[:, :1]), WIDE, 1, WIDE // 2)
+    return WIDE * F.avg_pool2d(noise, WIDE, 1, WIDE // 2) / there.sqrt()
 
 
 def _blocks(width: int, count: int, slope: float) -> nn.Sequential:
