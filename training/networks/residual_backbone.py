@@ -151,6 +151,7 @@ class ResidualBackbone(nn.Module):
     def _drawn(
         self, x_t: Tensor, degraded: Tensor, guide: Tensor | None, times: tuple[Any, Any]
     ) -> tuple[Tensor, Tensor]:
+        """The features with the noise of x_t in them."""
         return self.encode(degraded, guide, self._over_level(x_t - degraded, times[1]))
 
     def _over_level(self, noise: Tensor, time: Any) -> Tensor:
