@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from restonnx.training.degradations.camera import photographed
 from restonnx.training.degradations.denoise import Denoise
 from restonnx.training.degradations.jpeg import jpeg
 
@@ -53,37 +52,6 @@ def test_clipped_samples_are_eight_bit_files() -> None:
     torch.testing.assert_close(levels, levels.round())
     assert degraded.min() >= 0
     assert degraded.max() <= 1
-
-
-def test_a_cameras_noise_is_spread_over_pixels_but_the_photograph_stays_sharp() -> None:
-    grey = torch.full((16, 3, 63, 64), 0.5)
-    noise = photographed(grey, generator()) - grey
-    noise = noise - noise.mean(dim=(2, 3), keepdim=True)
-    neighbours = (noise[..., 1:] * noise[..., :-1]).mean(dim=(1, 2, 3)) / noise.square().mean(dim=(1, 2, 3))
-    assert (neighbours > 0.2).all()
-    lines = (torch.arange(64) % 2).expand(4, 3, 64, 64) * 0.5 + 0.25  # as sharp as an image can be
-    mean = torch.stack([photographed(lines, generator(seed)) for seed in range(20)]).mean(dim=0)
-    assert (mean[..., 1::2] - mean[..., ::2]).mean().item() == pytest.approx(0.5, abs=0.03)
-
-
-def test_a_cameras_noise_does_not_change_how_bright_or_colourful_a_photograph_is() -> None:
-    colour = torch.tensor([0.6, 0.5, 0.4])[None, :, None, None].expand(64, 3, 32, 32)
-    degraded = photographed(colour, generator())
-    strength = (degraded - colour).std(dim=(1, 2, 3))
-    quietest = degraded[strength.argsort()[:16]]  # the display's curve bends strong noise
-    torch.testing.assert_close(quietest.mean(dim=(0, 2, 3)), torch.tensor([0.6, 0.5, 0.4]), rtol=0, atol=0.004)
-    assert strength.max() > 10 * strength.min()  # at low and at high ISO
-
-
-def test_that_share_of_colour_samples_has_a_cameras_noise() -> None:
-    clean = torch.full((400, 3, 16, 16), 0.5)
-    _, degraded = Denoise(sigma=(25, 25), **PLAIN | {"camera_share": 0.25}).degrade(clean, generator())
-    levels = degraded * 255
-    files = ((levels - levels.round()).abs() < 1e-3).all(dim=(1, 2, 3))
-    assert files.float().mean().item() == pytest.approx(0.25, abs=0.06)
-    grey = clean[:4, :1]
-    plain, shared = (Denoise(**PLAIN | more).degrade(grey, generator())[1] for more in ({}, {"camera_share": 1}))
-    assert torch.equal(plain, shared)
 
 
 def test_contrast_changes_the_clean_image_too() -> None:

@@ -1,8 +1,7 @@
 """Noise of cameras and microscopes: Gaussian, Poisson-Gaussian, clipped to 8 bit or not, JPEG-compressed or not.
 
 Poisson-Gaussian after Foi et al. 2008: variance = a x + b, a the shot noise's gain and b the read noise's variance,
-drawn as Gaussian noise of that variance.  That of finished photographs is spread by the camera (see `camera`).  All of
-it is blind: the network is not told the level.
+drawn as Gaussian noise of that variance.  All of it is blind: the network is not told the level.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
-from restonnx.training.degradations.camera import photographed
 from restonnx.training.degradations.clean import change_contrast
 from restonnx.training.degradations.draws import check_rising
 from restonnx.training.degradations.jpeg import jpeg
@@ -34,8 +32,6 @@ class Denoise(BaseModel):
     jpeg_share: float = Field(0.1, ge=0, le=1)
     """This share has weaker noise (a third) and is then JPEG-compressed."""
     jpeg_quality: tuple[float, float] = (20.0, 95.0)
-    camera_share: float = Field(0.0, ge=0, le=1)
-    """This share of colour samples has the noise of a finished photograph instead of all of the above."""
     contrast: tuple[float, float] = (1.0, 1.0)
     """Each clean sample is scaled about a random level by a factor between the two, drawn on a log scale."""
 
@@ -72,9 +68,4 @@ class Denoise(BaseModel):
             chosen = compressed.flatten()
             degraded = degraded.clone()
             degraded[chosen] = jpeg(degraded[chosen], quality[chosen])
-        if self.camera_share and channels == 3:
-            chosen = (uniform() < self.camera_share).flatten()
-            if bool(chosen.any()):
-                degraded = degraded.clone()
-                degraded[chosen] = photographed(clean[chosen], generator)
         return clean, degraded

@@ -62,7 +62,7 @@ class Sensor(BaseModel):
         """Display values to the sensor's linear colours (N, 3, H, W), 1 being saturation."""
         toned = 0.5 - torch.sin(torch.asin(1 - 2 * clean.clamp(0, 1)) / 3)
         light = to_light(toned)
-        camera = torch.einsum("nij,njhw->nihw", camera_matrices(clean, generator), light)
+        camera = torch.einsum("nij,njhw->nihw", _camera_matrices(clean, generator), light)
         red, blue = uniform(clean, generator, *self.red), uniform(clean, generator, *self.blue)
         gains = torch.cat([red, torch.ones_like(red), blue], dim=1)
         # Where the photograph is white the sensor was saturated, whatever the balance.
@@ -104,7 +104,7 @@ def expected(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-def camera_matrices(like: Tensor, generator: Generator) -> Tensor:
+def _camera_matrices(like: Tensor, generator: Generator) -> Tensor:
     """(N, 3, 3) from linear sRGB to a camera's colours, white staying white."""
     share = torch.rand(len(like), len(XYZ_TO_CAMERA), device=like.device, generator=generator)
     share = share / share.sum(dim=1, keepdim=True)
