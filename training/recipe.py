@@ -122,8 +122,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _energy_has_noise(self) -> Self:
-        key = {"resshift": "kappa", "rddm": "sum_scale"}.get(self.sampler.family)
-        if self.objective.loss == "energy" and key and not getattr(self.sampler, key):
+        key = "kappa" if isinstance(self.sampler, ResShiftSection) else "sum_scale"
+        if self.objective.loss == "energy" and not getattr(self.sampler, key):
             raise ValueError(f'objective.loss = "energy" needs noise: sampler.{key} must be greater than 0')
         return self
 
