@@ -37,7 +37,7 @@ def rendered(text: str) -> str:
 
 
 def engines(content: dict[str, Any]) -> str:
-    """Of engines.py."""
+    """Of engines.py, whatever --name was."""
     work = f"`{content['model']}`, {content['gmac_per_megapixel']:g} GMAC per megapixel"
     parts = [f"{work}; {machine(content)}; threads: {content['threads']}, rounds: {content['rounds']}."]
     for side in dict.fromkeys(row["side"] for row in content["rows"]):
@@ -157,6 +157,7 @@ def data_consistency(content: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "data_consistency": data_consistency,
     "engines": engines,
+    "engines_4096": engines,
     "int8": int8,
     "megapixels": megapixels,
     "steps": steps,
