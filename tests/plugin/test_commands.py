@@ -118,7 +118,7 @@ def test_a_menu_command_restores_the_selected_image(viewer: Any, drive: Drive, m
     viewer.layers.selection.active = viewer.layers["first"]
     get_app_model().commands.execute_command("restonnx.denoise").result()
     driver.settle()
-    assert driver.names() == ["first", "first denoise-gray", "second", "second denoise"]
+    assert driver.names() == ["first", "first denoise-micrographs", "second", "second denoise"]
 
 
 def test_a_command_runs_with_the_settings_of_the_tasks_last_run(

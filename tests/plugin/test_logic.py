@@ -88,7 +88,7 @@ def test_models_stand_by_task_and_the_one_for_the_image_comes_first() -> None:
     gray, colour = (catalogue.best(entries, rgb=rgb) for rgb in (False, True))
     assert gray is not None
     assert colour is not None
-    assert (gray.name, colour.name) == ("denoise-gray", "denoise")
+    assert (gray.name, colour.name) == ("denoise-micrographs", "denoise")
     assert catalogue.best([], rgb=True) is None
     assert catalogue.title("super-resolution-x2") == "Super resolution x2"
     assert catalogue.summary(colour.metadata).startswith("Denoise (colour) ")

@@ -171,6 +171,11 @@ def test_a_model_of_mosaics_is_the_first_choice_for_bayer_files_and_none_for_oth
     viewer.open(str(dng(tmp_path / "linear.dng", numbers(shape_of("linear")))), plugin="restonnx")
     driver.choose(viewer.layers["linear"])
     assert form.entry.name == "denoise"
+    viewer.open(str(dng(tmp_path / "grey.dng", numbers(shape_of("monochrome")), None)), plugin="restonnx")
+    driver.choose(viewer.layers["grey"])
+    assert form.entry.name == "denoise-gray"
+    driver.choose(viewer.layers["linear"])
+    assert form.entry.name == "denoise"
 
 
 def test_files_that_napari_wants_stacked_become_one_layer(tmp_path: Path) -> None:

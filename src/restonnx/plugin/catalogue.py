@@ -21,6 +21,8 @@ FIRST = "denoise"
 """The task that the widget begins with."""
 PRIOR = "prior"
 """The task of models that `solve` works with."""
+MICROGRAPHS = "denoise-micrographs"
+"""The model that grey layers begin with: in napari most of them are micrographs."""
 
 _watchers: list[Callable[[], Any]] = []
 
@@ -62,12 +64,14 @@ def shipped_tasks() -> dict[str, str]:
 
 def best(entries: Iterable[ModelEntry], *, rgb: bool, pattern: str = "") -> ModelEntry | None:
     """The model to begin with: for a RAW file one of its data, best of its mosaic, where the noise is as it was before
-    it was spread; else one for colour or for grey as the image is, that asks for nothing more."""
+    it was spread; else one for colour or for grey as the image is, that asks for nothing more. A grey image that is no
+    photograph, as that of a monochrome sensor is, is taken for a micrograph."""
 
-    def rank(entry: ModelEntry) -> tuple[bool, bool, bool, int]:
+    def rank(entry: ModelEntry) -> tuple[bool, bool, bool, bool, int]:
         meta = entry.metadata
         of_file, grey = restores_file(meta, pattern), meta.domain not in RGB_DOMAINS
-        return not of_file, meta.domain != "cfa", grey == rgb, len(asked_for(meta))
+        others = pattern == "" and entry.name != MICROGRAPHS
+        return not of_file, meta.domain != "cfa", grey == rgb, others, len(asked_for(meta))
 
     return min(fitting(entries, pattern), key=rank, default=None)
 

@@ -231,7 +231,7 @@ class Form(QWidget):
 
     def _is_default(self, entry: ModelEntry) -> bool:
         entries = self._entries.get(entry.task, [])
-        kinds = [(True, "RGGB"), (True, "X-Trans"), (True, ""), (False, "")]
+        kinds = [(True, "RGGB"), (True, "X-Trans"), (False, "monochrome"), (True, ""), (False, "")]
         best = (catalogue.best(entries, rgb=rgb, pattern=pattern) for rgb, pattern in kinds)
         return any(found is not None and found.name == entry.name for found in best)
 
