@@ -8,27 +8,24 @@ the whole batch and trains on its share.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from restonnx import library
-from restonnx.errors import DeviceError, InputError, RestonnxError
+from restonnx.errors import InputError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
 from restonnx.training.degrade import HIDDEN
+from restonnx.training.log import Log
 from restonnx.training.muon import Muon
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.objectives.build import build_objective, inner, kept_state, load_kept
@@ -36,16 +33,16 @@ from restonnx.training.objectives.config import UNDECIDED, ResidualDenoising
 from restonnx.training.objectives.consistency import Distillation
 from restonnx.training.objectives.rddm import ObjectiveSelection
 from restonnx.training.pairs import Pairs, load_pairs
+from restonnx.training.processes import Place, agreed, mean, process_group, shared_clock
 from restonnx.training.recipe import Recipe, load
 from restonnx.training.sections import TrainingSection
 
 CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
 LOG_EVERY = 100
 LEAST_SHARE = 0.25
 """Of a network's weights, that a model to start from must bring."""
-LENGTH = {"iterations", "minutes", "checkpoint_minutes"}
-"""What of a recipe's training may change when a run goes on."""
+MAY_CHANGE = {"iterations", "minutes", "checkpoint_minutes", "lr", "min_lr", "clip"}
+"""What of a recipe's training may be another when a run goes on."""
 
 
 def train(
@@ -73,7 +70,7 @@ def train(
     settings = load(recipe, overrides)
     out = Path(out)
     path = out / CHECKPOINT
-    with _process_group(device) as place:
+    with process_group(device) as place:
         run = _Run(settings, place)
         if path.exists():
             if not resume:
@@ -87,19 +84,10 @@ def train(
     return path
 
 
-@dataclass(frozen=True)
-class _Place:
-    """This process's device and its part in the group."""
-
-    device: torch.device
-    rank: int = 0
-    world: int = 1
-
-
 class _Run:
     """All that a checkpoint holds, alive."""
 
-    def __init__(self, recipe: Recipe, place: _Place) -> None:
+    def __init__(self, recipe: Recipe, place: Place) -> None:
         self.recipe, self.place = recipe, place
         settings = recipe.training
         if settings.batch % place.world:
@@ -166,6 +154,20 @@ class _Run:
             kept_state(self.plain),
         )
 
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; one of a run that has diverged does not take the place of the one before."""
+        if not all(value.isfinite().all() for value in self.network.state_dict().values()):
+            raise self.diverged("the weights are no longer finite")
+        checkpoints.save(path, self.snapshot())
+
+    def diverged(self, how: str) -> RestonnxError:
+        return RestonnxError(f"{how} at iteration {self.iteration}: lower training.lr and resume")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next iteration."""
+        return learning_rate(self.recipe.training, self.iteration, self.progress())
+
     def progress(self) -> float:
         settings = self.recipe.training
         if settings.iterations is not None:
@@ -179,7 +181,7 @@ class _Run:
         progress = self.progress()
         self._select()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.iteration, progress) * group.get("share", 1.0)
+            group["lr"] = self.rate * group.get("share", 1.0)
         clean, degraded, noise, draws, *further = self._batch(crops)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=_bf16(settings, place.device)):
             loss: Tensor = self.objective(clean, degraded, noise, draws, progress, *further)
@@ -272,7 +274,8 @@ def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, qui
 
     settings, leader = run.recipe.training, run.place.rank == 0
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=quiet or not leader) as bar, _Log(out, run) as log:
+    noted = Log(out, run.iteration) if leader else nullcontext()
+    with Progress(*columns, disable=quiet or not leader) as bar, noted as log:
         task = bar.add_task(run.recipe.name, total=1.0)
         started = last_saved = time.monotonic()
         before = run.seconds
@@ -282,109 +285,30 @@ def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, qui
             losses.append(run.step(crops))
             run.seconds = before + time.monotonic() - started
             if settings.minutes:
-                run.seconds = _shared_clock(run.seconds, run.place)
-            stop = _agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place)
+                run.seconds = shared_clock(run.seconds, run.place)
+            stop = agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place)
             if run.iteration % LOG_EVERY == 0 or run.progress() >= 1 or stop:
-                loss = log.add(torch.stack(losses).mean())
+                loss = mean(torch.stack(losses).mean(), run.place)
                 losses.clear()
+                if not math.isfinite(loss):
+                    raise run.diverged(f"the loss is {loss}")
+                if log is not None:
+                    log.add(run.iteration, run.seconds, loss, run.rate)
                 described = f"{run.recipe.name}: iteration {run.iteration}, loss {loss:.5f}"
                 bar.update(task, completed=run.progress(), description=described)
             if leader and time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
-                checkpoints.save(out / CHECKPOINT, run.snapshot())
+                run.save(out / CHECKPOINT)
                 last_saved = time.monotonic()
         if leader:
-            checkpoints.save(out / CHECKPOINT, run.snapshot())
-
-
-class _Log:
-    """The loss over time, as lines of JSON and for TensorBoard; what a killed run wrote too far is taken back."""
-
-    def __init__(self, out: Path, run: _Run) -> None:
-        self.path, self.run, self.board = out / LOG, run, None
-        if run.place.rank > 0:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["iteration"] <= run.iteration]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=run.iteration)
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.board:
-            self.board.close()
-
-    def add(self, loss: Tensor) -> float:
-        """Note the loss, the mean over all processes; a run that has diverged ends here, its checkpoint untouched."""
-        run = self.run
-        mean = _mean(loss, run.place)
-        if not math.isfinite(mean):
-            raise RestonnxError(f"the loss is {mean} at iteration {run.iteration}: lower training.lr and resume")
-        if self.board:
-            rate = learning_rate(run.recipe.training, run.iteration, run.progress())
-            entry = {"iteration": run.iteration, "seconds": round(run.seconds, 1), "loss": round(mean, 6), "lr": rate}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-            self.board.add_scalar("loss", mean, run.iteration)
-            self.board.add_scalar("learning rate", rate, run.iteration)
-        return mean
+            run.save(out / CHECKPOINT)
 
 
 def _identity(recipe: Recipe) -> dict[str, object]:
     """What makes a run the same run."""
-    return recipe.model_dump(exclude={"about": True, "training": LENGTH})
+    return recipe.model_dump(exclude={"about": True, "training": MAY_CHANGE})
 
 
 def _bf16(settings: TrainingSection, device: torch.device) -> bool:
-    return settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-
-
-@contextmanager
-def _process_group(device: str) -> Iterator[_Place]:
-    """This process's place: alone, or one of `torchrun`'s."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    if device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise DeviceError(f"torch {torch.__version__} finds no CUDA device: train with --device cpu")
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
-    if world == 1:
-        yield _Place(torch.device(device))
-        return
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield _Place(torch.device(device), rank, world)
-    finally:
-        distributed.destroy_process_group()
-
-
-def _mean(value: Tensor, place: _Place) -> float:
-    if place.world > 1:
-        distributed.all_reduce(value)
-        value = value / place.world
-    return float(value)
-
-
-def _shared_clock(seconds: float, place: _Place) -> float:
-    """Every process follows the first one's clock, or their learning rates would drift apart."""
-    if place.world == 1:
-        return seconds
-    clock = torch.tensor(seconds, dtype=torch.float64, device=place.device)
-    distributed.broadcast(clock, 0)
-    return float(clock)
-
-
-def _agreed(stop: bool, place: _Place) -> bool:
-    """Whether any process wants to stop: they must all leave the loop at the same iteration."""
-    if place.world == 1:
-        return stop
-    flag = torch.tensor(float(stop), device=place.device)
-    distributed.all_reduce(flag)
-    return bool(flag > 0)
+    if settings.precision == "auto":  # cards before Ampere would compute it by detours
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return settings.precision == "bf16"

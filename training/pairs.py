@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restonnx.errors import InputError
-from restonnx.images import SUFFIXES, read
+from restonnx.images import SUFFIXES
+from restonnx.training.data import single
 from restonnx.training.networks.backbone import Guide
 
 INPUT, TRUTH = "input", "gt"
@@ -120,15 +121,8 @@ def _pair(paths: list[Path], channels: int, scale: int, size: int, masked: bool)
 
 
 def _image(path: Path, channels: int) -> Pixels:
-    """(H, W, channels), of the file's depth; alpha is left out."""
-    picture = read(path)
-    pixels = np.asarray(picture.pixels)
-    colour = picture.color_axis
-    if pixels.ndim != (2 if colour is None else 3):
-        raise InputError(f"{path} holds a stack with the axes {picture.axes}: training takes single images")
-    if pixels.dtype not in (np.uint8, np.uint16) and pixels.dtype.kind != "f":
-        raise InputError(f"{path} holds {pixels.dtype}: training takes 8 or 16 bits without sign, or floats in [0, 1]")
-    pixels = pixels[..., None] if colour is None else np.moveaxis(pixels, colour, -1)
+    """(H, W, channels), of the file's depth."""
+    pixels = single(path)
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3 and pixels.shape[-1] == 1:

@@ -14,6 +14,7 @@ from restonnx.training import checkpoint as checkpoints
 from restonnx.training import loop
 from restonnx.training.loop import train
 from restonnx.training.objectives.build import build_objective, inner
+from restonnx.training.processes import Place
 from restonnx.training.recipe import load
 
 RECIPE = """
@@ -93,7 +94,7 @@ def test_a_stopped_run_that_goes_on_equals_the_run_that_was_never_stopped(
 
 
 def test_a_start_from_a_sibling_starts_the_target_too(recipe: Path, teacher: Path) -> None:
-    run = loop._Run(load(recipe, ["objective.target=ema"]), loop._Place(torch.device("cpu")))
+    run = loop._Run(load(recipe, ["objective.target=ema"]), Place(torch.device("cpu")))
     run.start_from(teacher)
     saved = checkpoints.load(teacher).ema
     kept = run.snapshot().objective

@@ -11,6 +11,8 @@ pytest.importorskip("torch", reason='training needs torch: pip install "restonnx
 
 from PIL import Image
 
+from restonnx.errors import InputError
+from restonnx.images import Picture, write
 from restonnx.training.data import Crops, load_clean
 
 
@@ -39,3 +41,26 @@ def test_a_batch_follows_from_the_seed_and_the_iteration(stripes: Path) -> None:
     assert bool((first == again).all())
     assert not bool((first == next_one).all())
     assert not bool((first == other).all())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_deep_grey_files_are_scaled_between_their_black_and_white(tmp_path: Path, suffix: str, dtype: str) -> None:
+    if (suffix, dtype) == ("png", "f4"):
+        pytest.skip("PNG has no floats")
+    ramp = np.linspace(1000, 5000, 64 * 64).reshape(64, 64).astype(dtype)
+    write(tmp_path / f"ramp.{suffix}", Picture(ramp, "YX"))
+    for channels in (1, 3):
+        (image,) = load_clean(tmp_path, channels=channels, smallest=16)
+        assert image.shape == (64, 64, channels)
+        wanted = np.clip((ramp - ramp.min()) / (ramp.max() - ramp.min()) * 255, 0, 255)
+        assert np.abs(image[..., 0] - wanted).max() < 1.5
+
+
+def test_files_that_cannot_be_learned_from_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "stack.tif", Picture(np.zeros((3, 64, 64), np.uint16), "ZYX"))
+    with pytest.raises(InputError, match=r"stack\.tif holds a stack"):
+        load_clean(tmp_path, channels=1, smallest=16)
+    (tmp_path / "stack.tif").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"stack\.tif"):
+        load_clean(tmp_path, channels=1, smallest=16)

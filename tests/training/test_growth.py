@@ -10,6 +10,7 @@ import torch
 from restonnx.onnx_export.unroll import Unrolled
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training import loop
+from restonnx.training.processes import Place
 from restonnx.training.recipe import Recipe, load
 
 ONE_STEP = ["sampler.steps=1", "sampler.kappa=0"]
@@ -28,7 +29,7 @@ def test_a_chain_with_gains_begins_with_the_estimate_of_its_one_step_sibling(
     one.load_state_dict(weights)
 
     grown = load(recipe, [f"sampler.steps={steps}", "sampler.kappa=0", f"network.gains={str(gains).lower()}"])
-    run = loop._Run(grown, loop._Place(torch.device("cpu")))
+    run = loop._Run(grown, Place(torch.device("cpu")))
     run.start_from(path)
     image = torch.rand(2, grown.network.channels, 16, 16)
     with torch.no_grad():
@@ -45,7 +46,7 @@ def test_a_chain_with_gains_may_begin_from_a_network_that_has_no_steps(recipe: P
     prior = load("prior", ["network.widths=[16, 16]", "network.down=[1, 1]", "network.up=[1]"])
     path = tmp_path / "prior.safetensors"
     checkpoints.save(path, checkpoints.Checkpoint(prior, prior.build().state_dict(), {}, {}, 1, 1.0))
-    run = loop._Run(load(recipe, ["sampler.kappa=0", "network.gains=true"]), loop._Place(torch.device("cpu")))
+    run = loop._Run(load(recipe, ["sampler.kappa=0", "network.gains=true"]), Place(torch.device("cpu")))
     first = run.network.gain.clone()
     run.start_from(path)
     assert torch.equal(run.network.gain, first)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -115,17 +116,28 @@ def test_a_network_too_unlike_is_no_start(recipe: Path, photographs: Path, tmp_p
 
 def test_the_log_of_a_killed_run_has_every_iteration_once(recipe: Path, photographs: Path, tmp_path: Path) -> None:
     run = [json.dumps({"iteration": n, "seconds": 1.0, "loss": 1.0, "lr": 1.0}) for n in (0, 500)]
-    (tmp_path / "log.jsonl").write_text("\n".join(run))
+    (tmp_path / "log.jsonl").write_text("\n".join(run) + '\n{"iteration": 12, "seco')
     train(recipe, data=photographs, out=tmp_path, quiet=True)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == [0, 12]
 
 
-def test_a_diverged_run_stops_and_leaves_its_checkpoint(recipe: Path, photographs: Path, tmp_path: Path) -> None:
-    options = ["training.checkpoint_minutes=9"]
-    with pytest.raises(RestonnxError, match="the loss is nan"):
-        train(recipe, data=photographs, out=tmp_path, overrides=["training.lr=1e30", *options], quiet=True)
-    assert not (tmp_path / "checkpoint.safetensors").exists()
+@pytest.mark.parametrize(("minutes", "how"), [("9", "the loss is nan"), ("1e-9", "the weights are no longer finite")])
+def test_a_diverged_run_leaves_the_checkpoint_before_it_and_goes_on_at_a_lower_rate(
+    recipe: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str, how: str
+) -> None:
+    train(recipe, data=photographs, out=tmp_path, overrides=["training.iterations=2"], quiet=True)
+    options = [f"training.checkpoint_minutes={minutes}"]
+    sound = loop.Crops.batch
+    with monkeypatch.context() as broken:
+        broken.setattr(loop.Crops, "batch", lambda *given: sound(*given) * (math.nan if given[1] >= 3 else 1))
+        with pytest.raises(RestonnxError, match=how):
+            train(recipe, data=photographs, out=tmp_path, overrides=options, quiet=True)
+    kept = tmp_path / "checkpoint.safetensors"
+    assert checkpoints.load(kept).iteration == (2 if minutes == "9" else 3)
+    train(recipe, data=photographs, out=tmp_path, overrides=["training.lr=1e-4"], quiet=True)
+    assert checkpoints.load(kept).iteration == 12
+    assert all(value.isfinite().all() for value in weights(kept).values())
 
 
 def test_a_model_starts_from_the_weights_of_a_sibling_that_fit(recipe: Path, photographs: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from restonnx.training import loop
 from restonnx.training.error_curves import error_curves
 from restonnx.training.loop import train
 from restonnx.training.objectives.rddm import ObjectiveSelection
+from restonnx.training.processes import Place
 from restonnx.training.recipe import load, parse
 
 RECIPE = """
@@ -112,14 +113,14 @@ def test_the_selection_ends_begins_anew_and_is_kept(recipe: Path, photographs: P
 
 @pytest.mark.parametrize(("decision", "prediction"), [(0, "pred_noise"), (1, "pred_res")])
 def test_the_network_is_read_as_what_was_selected(recipe: Path, decision: int, prediction: str) -> None:
-    run = loop._Run(load(recipe, SELECTING), loop._Place(torch.device("cpu")))
+    run = loop._Run(load(recipe, SELECTING), Place(torch.device("cpu")))
     assert isinstance(run.own, ObjectiveSelection)
     with torch.no_grad():
         run.own.preference.fill_(0.45 + 0.1 * decision)
     run._select()
     wanted = load(recipe, [f"objective.prediction={prediction}"]).build()
     assert run.network.noise_head == wanted.noise_head
-    again = loop._Run(load(recipe, SELECTING), loop._Place(torch.device("cpu")))
+    again = loop._Run(load(recipe, SELECTING), Place(torch.device("cpu")))
     again.restore(run.snapshot(), Path("x"))
     assert again.network.noise_head == wanted.noise_head
     built = run.snapshot().settled().build()
