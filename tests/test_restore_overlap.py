@@ -17,6 +17,7 @@ from tiny_model import tiny_model
 from restonnx import noise
 from restonnx.errors import InputError
 from restonnx.restore import Restorer
+from restonnx.session import Session
 
 TILE, FADE = 48, 16
 
@@ -73,11 +74,35 @@ def expected_of(image: np.ndarray) -> np.ndarray:
     return result[: image.shape[0], : image.shape[1]]
 
 
+def spans(length: int) -> st.SearchStrategy[slice]:
+    pairs = st.tuples(st.integers(0, length - 1), st.integers(1, length))
+    return pairs.map(lambda pair: slice(min(pair), max(pair) + (pair[0] >= pair[1])))
+
+
 @settings(max_examples=30)
 @given(height=st.integers(1, 130), width=st.integers(1, 130))
 def test_the_result_is_the_weighted_sum_of_the_tiles(folder: Path, height: int, width: int) -> None:
     image = image_of((height, width, 3))
     np.testing.assert_allclose(restorer(folder)(image), expected_of(image), atol=3e-6)
+
+
+@settings(max_examples=30)
+@given(st.tuples(spans(3), spans(101), spans(130)), st.integers(1, 2))
+def test_a_part_is_what_the_whole_result_has_there(folder: Path, where: tuple[slice, ...], scale: int) -> None:
+    stack = image_of((3, 101, 130, 3))
+    part = restorer(folder, scale)(stack, region=(*where, slice(0, 3)))
+    rows, cols = (slice(scale * span.start, scale * span.stop) for span in where[1:])
+    assert np.array_equal(part, restorer(folder, scale)(stack)[where[0], rows, cols])
+
+
+def test_of_a_part_those_tiles_are_computed_that_have_a_say_in_it(folder: Path) -> None:
+    of_all, of_part = [], []
+    image = image_of((101, 130, 3))
+    restorer(folder)(image, progress=lambda _, total: of_all.append(total))
+    where = (slice(0, 10), slice(0, 10), slice(0, 3))
+    restorer(folder)(image, region=where, progress=lambda _, total: of_part.append(total))
+    assert of_all[-1] == len(starts_of(104)) * len(starts_of(132))
+    assert of_part[-1] == 1
 
 
 def test_between_tiles_there_is_a_ramp_and_no_seam(folder: Path) -> None:
@@ -114,6 +139,18 @@ def test_alpha_is_carried_through(folder: Path) -> None:
 def test_colours_go_through_a_model_of_one_channel_one_by_one(folder: Path) -> None:
     image = image_of((75, 101, 3))
     np.testing.assert_allclose(restorer(folder, channels=1)(image), expected_of(image), atol=3e-6)
+
+
+def test_images_of_a_batch_run_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, run = set(), Session.run
+    monkeypatch.setattr(Session, "run", lambda self, feeds, cancel: sizes.add(len(feeds["image"])) or run(self, feeds))
+    grey = restorer(folder, draws=2, channels=1)
+    image = image_of((75, 101, 3))
+    drawn = noise.normal(0, 2, 3, slice(0, 75), slice(0, 101)).sum(axis=0).transpose(1, 2, 0) * 0.01
+    np.testing.assert_allclose(grey(image), expected_of(image) + drawn, atol=3e-6)
+    planes = grey.run(np.moveaxis(image, -1, 0)[:, None])
+    assert planes.shape == (3, 1, 75, 101)
+    assert sizes == {1}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

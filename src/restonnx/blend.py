@@ -26,6 +26,15 @@ def ramps(cores: Sequence[slice], fade: int) -> list[slice]:
     return found
 
 
+def touching(plan: TilePlan, rows: slice, cols: slice, fade: int) -> TilePlan:
+    """The part of a plan that has a say in a window of the image: its tiles, and those that fade into it."""
+    across = plan.grid[1]
+    down = _touching([tile.core_rows for tile in plan.tiles[::across]], rows, fade)
+    beside = _touching([tile.core_cols for tile in plan.tiles[:across]], cols, fade)
+    kept = tuple(plan.tiles[row * across + col] for row in down for col in beside)
+    return TilePlan(plan.shape, (len(down), len(beside)), kept)
+
+
 class Blend:
     """Joins the results of a plan's tiles, given in the plan's order, and gives back every pixel once.
 
@@ -35,7 +44,8 @@ class Blend:
     """
 
     def __init__(self, plan: TilePlan, size: tuple[int, int], *, fade: int = 0, scale: int = 1) -> None:
-        """size: height and width of the image without its padding.  fade: width of the ramps; the plan must have
+        """plan: that of a whole image, or what `touching` left of it.  size: height and width of the image without its
+        padding.  fade: width of the ramps; the plan must have
         given every tile a halo of half of it.  All in pixels of the image; results are `scale` times as large."""
         across = plan.grid[1]
         self._plan, self._scale = plan, scale
@@ -63,9 +73,18 @@ class Blend:
         return (rows, cols), values[:, _shifted(rows, top)]
 
 
+def _touching(cores: Sequence[slice], window: slice, fade: int) -> range:
+    between = ramps(cores, fade)
+    starts = [cores[0].start, *(ramp.start for ramp in between)]
+    stops = [*(ramp.stop for ramp in between), cores[-1].stop]
+    met = [n for n in range(len(cores)) if starts[n] < window.stop and window.start < stops[n]]
+    return range(met[0], met[-1] + 1)
+
+
 def _seams(cores: Sequence[slice], fade: int, end: int, scale: int) -> list[slice]:
-    """The ramps before, between and after the cores, in pixels of the result; those at the image's ends are empty."""
-    windows = [slice(0, 0), *ramps(cores, fade), slice(end, end)]
+    """The ramps before, between and after the cores, in pixels of the result; those at the ends are empty."""
+    first, last = cores[0].start, cores[-1].stop
+    windows = [slice(first, first), *ramps(cores, fade), slice(last, last)]
     return [slice(min(w.start, end) * scale, min(w.stop, end) * scale) for w in windows]
 
 

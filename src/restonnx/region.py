@@ -30,6 +30,15 @@ class Region:
     inside: tuple[int, int]
     """Height and width of what is read, without the image's padding."""
 
+    @property
+    def wanted(self) -> Window:
+        """Rows and columns that are wanted, of what is read."""
+        rows, cols = (
+            _moved(self.where[axis], -read.start)
+            for axis, read in ((self.layout.y, self.rows), (self.layout.x, self.cols))
+        )
+        return rows, cols
+
     def planes(self, whole: Layout) -> Iterator[tuple[int, tuple[int, ...]]]:
         """(number, index) of every wanted plane among those of the whole image."""
         for number, plane in enumerate(whole.planes):
@@ -50,9 +59,8 @@ class Region:
         window: of what is read, in pixels of the result.
         """
         cuts = []
-        for span, axis, read in zip(window, (self.layout.y, self.layout.x), (self.rows, self.cols), strict=True):
-            wanted = self.where[axis]
-            start, stop = ((n - read.start) * scale for n in (wanted.start, wanted.stop))
+        for span, wanted in zip(window, self.wanted, strict=True):
+            start, stop = wanted.start * scale, wanted.stop * scale
             cut = slice(max(span.start, start), min(span.stop, stop))
             if cut.start >= cut.stop:
                 return None

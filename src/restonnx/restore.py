@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from restonnx import arrays, noise, tiles
-from restonnx.blend import Blend
+from restonnx.blend import Blend, touching
 from restonnx.errors import Cancelled, InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
 from restonnx.region import region as part_of
@@ -120,6 +120,8 @@ class Restorer:
         self.tile = _tile_side(self.metadata, tile)
         _refuse_other_models(self.metadata)
         self._session = Session(self.model, device=device, threads=threads)
+        self.computed = 0
+        """Pixels of all tiles and samples so far, their halos among them."""
 
     @property
     def metadata(self) -> Metadata:
@@ -180,8 +182,11 @@ class Restorer:
         scaling = (scaling or arrays.value_range(image, layout, meta.domain)).onto(*meta.range)
         given = {"noise_level": noise_level, "mask": mask, "kernel": kernel, "reference": reference}
         extra = ExtraInputs(meta, image, layout, scaling, given)
-        part = part_of(layout, region, context=meta.tile.halo, multiple=meta.tile.multiple)
+        # Where networks see whole tiles, those of a part must be those of the whole.
+        context = meta.tile.halo if meta.tile.mode == "halo" else max(layout.height, layout.width)
+        part = part_of(layout, region, context=context, multiple=meta.tile.multiple)
         plan, fade = self.plan(*part.inside)
+        plan = touching(plan, *part.wanted, fade)
         pixels = image if region is None else image[part.where]
         out, std = _targets(pixels, part.layout, scale, return_std, out)
         floats = replace(layout, dtype=np.dtype("f4"))
@@ -202,7 +207,7 @@ class Restorer:
                 moments = Moments()
                 for _ in range(samples):
                     _check(cancel)
-                    restored = self._session.run(feeds | next(noises), cancel)
+                    restored = self._run_each(feeds | next(noises), cancel)
                     moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
                     done += 1
                     _report(progress, done, total)
@@ -248,7 +253,7 @@ class Restorer:
             for number, (tile, drawn) in enumerate(zip(plan, noises, strict=True)):
                 _check(cancel)
                 window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
-                restored = self._session.run({"image": window, **(further or {}), **drawn}, cancel)
+                restored = self._run_each({"image": window, **(further or {}), **drawn}, cancel)
                 (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
                 out[:, rows, cols] = finished
                 _report(progress, number + 1, len(plan))
@@ -261,6 +266,15 @@ class Restorer:
         size = tiles.padded(height, rule.multiple), tiles.padded(width, rule.multiple)
         plan = tiles.plan(*size, tile=self.tile, halo=_halo(rule), multiple=rule.multiple, shrink=rule.mode == "halo")
         return plan, rule.halo if rule.mode == "overlap" else 0
+
+    def _run_each(self, feeds: Mapping[str, Floats], cancel: Cancel | None) -> Floats:
+        """One image of the batch after the other: the tile's size is for the memory that one takes."""
+        count, _, height, width = feeds["image"].shape
+        self.computed += height * width
+        if count == 1:
+            return self._session.run(feeds, cancel)
+        each = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
+        return np.concatenate([self._session.run(of_one, cancel) for of_one in each])
 
     def _draw(self, seed: int, sample: int, images: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
         """The input `noise` (N, K, C', H', W') of a window, N being `images`."""

@@ -130,6 +130,10 @@ def test_the_folder_of_the_preferences_gives_way_to_the_users_variable(monkeypat
     assert "RESTONNX_MODELS" not in os.environ
     apply_model_folder(Preferences(model_folder="theirs"))
     assert os.environ["RESTONNX_MODELS"] == "theirs"
+    apply_model_folder(Preferences(model_folder="others"))
+    assert os.environ["RESTONNX_MODELS"] == "others"
+    apply_model_folder(Preferences())
+    assert "RESTONNX_MODELS" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from restonnx.plugin import catalogue, reader, samples
 from restonnx.plugin.engine import Engine, Job
 from restonnx.plugin.settings import Settings
 from restonnx.plugin.source import raw_file, raw_pattern
+from restonnx.session import Session
 
 ROOT = Path(__file__).parents[2]
 Drive = Callable[[Any], Any]
@@ -112,7 +114,9 @@ def job_of(path: Path, model: str = "tiny-raw", **changes: Any) -> Job:
 
 def test_a_model_of_mosaics_restores_the_file_behind_the_layer(models: Models, bayer: Path) -> None:
     models("tiny-raw", **PACKED)
-    outcome = Engine().run(job_of(bayer))
+    with patch("restonnx.restore.Session", wraps=Session) as sessions:
+        outcome = Engine().run(job_of(bayer))
+    assert sessions.call_count == 1
     wanted = isp.develop(bayer, [isp.RestorationStage("tiny-raw", device="cpu")], seed=2).pixels
     assert np.array_equal(outcome.restored, wanted)
     assert (outcome.restored != outcome.original).mean() > 0.5

@@ -89,6 +89,23 @@ def test_what_is_begun_while_a_run_is_made_waits_for_its_end(display: None, qtbo
         assert all(result == f"result of {of}" for of, result in told)
 
 
+@pytest.mark.parametrize("first", ["preview", "prepare"])
+def test_a_restoration_that_waits_is_not_forgotten_for_a_preview(display: None, qtbot: Any, first: str) -> None:
+    from qtpy.QtCore import QObject
+
+    from restonnx.plugin.view.run import Run
+    from restonnx.plugin.view.runs import PREPARE, PREVIEW, RESTORE, Runs
+
+    parent, told, go = QObject(), [], threading.Event()
+    runs = Runs(parent, lambda kind: Run(parent, lambda progress, stop: go.wait(10)))
+    runs.done.connect(lambda kind, result: told.append(kind))
+    for kind in (first, RESTORE, PREVIEW, PREPARE):
+        runs.begin(kind)
+    go.set()
+    qtbot.waitUntil(lambda: not runs.kind, timeout=10000)
+    assert told[-1] == RESTORE
+
+
 def test_the_activity_dock_cancels_a_run(viewer: Any, drive: Drive, slow: str, large: np.ndarray) -> None:
     from napari.utils.progress import progress
 

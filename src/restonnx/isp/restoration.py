@@ -54,7 +54,7 @@ class RestorationStage:
 
     def __init__(
         self,
-        model: Model = "denoise",
+        model: Model | Restorer = "denoise",
         *,
         domain: Domain | None = None,
         noise: NoiseProfile | None = None,
@@ -64,7 +64,7 @@ class RestorationStage:
         device: str = "auto",
         tile: int | None = None,
     ) -> None:
-        """model: a name, a path or what `load_model` gave.
+        """model: a name, a path or what `load_model` gave, or a Restorer that has loaded it already.
 
         domain: where it stands; by default what its metadata names, for display models of three channels linear_rgb
             by the proxy, and for those of one the mosaic, or linear_rgb for frames without a Bayer mosaic.
@@ -73,10 +73,10 @@ class RestorationStage:
         keep_means: False for models that are meant to change the brightness.
         otherwise: the model, or those in turn, that `develop` takes instead where this one does not suit: a packed one
             does not suit frames without a Bayer mosaic, one of the sensor's colours suits those of a mosaic of colours.
-        device, tile: as in `restonnx.restore`.
+        device, tile: as in `restonnx.restore`; a Restorer has its own.
         Raises ModelError for a domain that the model cannot stand at.
         """
-        self._restorer = Restorer(model, device=device, tile=tile)
+        self._restorer = model if isinstance(model, Restorer) else Restorer(model, device=device, tile=tile)
         self.metadata = self._restorer.metadata
         self.domain: Domain = _place(self.metadata.domain, self.metadata.channels, domain, self.metadata.name)
         self.scale = self.metadata.scale

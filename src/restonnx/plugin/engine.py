@@ -66,26 +66,17 @@ class Outcome:
     fallback: str | None
     """Why it ran on the CPU although a GPU was wished for."""
     seconds: float
+    computed: int
+    """Pixels that went through the model, with the surroundings that tiles and previews need; all samples counted."""
 
     @property
     def pixels_per_second(self) -> float:
         """Of the input, all samples counted."""
-        return _pixels(self, 0) / max(self.seconds, 1e-3)
+        return self.job.pixels / max(self.seconds, 1e-3)
 
     @property
     def computed_per_second(self) -> float:
-        """The same with the surroundings that have to be computed along with a preview."""
-        return _pixels(self, 2 * self.metadata.tile.halo) / max(self.seconds, 1e-3)
-
-
-def _pixels(outcome: Outcome, more: int) -> float:
-    """Of all planes and samples; each plane `more` pixels longer and wider."""
-    source, scale = outcome.job.source, outcome.metadata.scale
-    sides = [
-        n / scale + more if axis in source.rows_and_columns else n
-        for axis, n in enumerate(outcome.restored.shape[: source.ndim])
-    ]
-    return float(np.prod(sides)) * outcome.job.settings.samples
+        return self.computed / max(self.seconds, 1e-3)
 
 
 class Engine:
@@ -120,7 +111,7 @@ class Engine:
         source = job.source
         layout = arrays.layout(source.data, source.axes)
         scaling = self._scaling(source, layout, meta.domain, fresh=not job.preview)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), restorer.computed
         out, holder = _room(job, settings, layout, meta.scale)
         try:
             result = restorer(
@@ -160,6 +151,7 @@ class Engine:
             device=restorer.device,
             fallback=restorer.fallback,
             seconds=time.perf_counter() - started,
+            computed=restorer.computed - before,
         )
 
     def _scaling(self, source: Source, layout: arrays.Layout, domain: str, *, fresh: bool) -> arrays.Scaling:
@@ -177,8 +169,8 @@ def _developed(job: Job, restorer: Restorer, progress: Progress | None, cancel: 
     source = job.source
     if not source.raw:
         raise InputError(f'{restorer.metadata.name} restores RAW files; "{source.name}" was not developed from one')
-    started = time.perf_counter()
-    stage = isp.RestorationStage(restorer.model, device=job.settings.device, tile=restorer.tile)
+    started, before = time.perf_counter(), restorer.computed
+    stage = isp.RestorationStage(restorer)
     picture = isp.develop(source.raw, [stage], seed=job.settings.seed, progress=progress, cancel=cancel)
     pixels = picture.pixels if source.rgb else np.ascontiguousarray(picture.pixels[..., 0])
     if pixels.shape != tuple(source.data.shape):
@@ -190,10 +182,11 @@ def _developed(job: Job, restorer: Restorer, progress: Progress | None, cancel: 
         std=None,
         metadata=restorer.metadata,
         sha256=restorer.model.sha256,
-        provider=stage.restorer.provider,
-        device=stage.restorer.device,
-        fallback=stage.restorer.fallback,
+        provider=restorer.provider,
+        device=restorer.device,
+        fallback=restorer.fallback,
         seconds=time.perf_counter() - started,
+        computed=restorer.computed - before,
     )
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+FOLDER_VARIABLE = "RESTONNX_MODELS"
+
+_applied = ""
+"""What the variable was given here: what else stands in it is the user's own."""
+
 
 @dataclass(frozen=True)
 class Preferences:
@@ -27,6 +32,12 @@ def preferences() -> Preferences:
 
 
 def apply_model_folder(chosen: Preferences) -> None:
-    """Let the library look into the folder of the preferences; a variable that the user has set stands above it."""
+    """Let the library look into the folder of the preferences, also where they have changed; a variable that the user
+    has set stands above it."""
+    global _applied
+    if os.environ.get(FOLDER_VARIABLE, "") not in ("", _applied):
+        return
+    os.environ.pop(FOLDER_VARIABLE, None)
     if chosen.model_folder:
-        os.environ.setdefault("RESTONNX_MODELS", chosen.model_folder)
+        os.environ[FOLDER_VARIABLE] = chosen.model_folder
+    _applied = chosen.model_folder

@@ -13,7 +13,8 @@ PREPARE, PREVIEW, RESTORE = "prepare", "preview", "restore"
 
 
 class Runs(QObject):
-    """Starts runs of three kinds. A preview gives way to whatever is asked for next, a restoration to nothing."""
+    """Starts runs of three kinds. A preview gives way to whatever is asked for next, a restoration to nothing, not
+    even while it waits for its turn."""
 
     started = Signal(str)
     done = Signal(str, object)
@@ -34,7 +35,7 @@ class Runs(QObject):
         if self.kind == RESTORE:
             return
         if self.kind:
-            self._next = kind
+            self._next = kind if self._next != RESTORE else RESTORE
             if self._run is not None and self.kind == PREVIEW:
                 self._run.cancel()
             return

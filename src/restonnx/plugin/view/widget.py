@@ -178,7 +178,10 @@ class RestoreWidget(QWidget):
             window = inputs.view_of(self._viewer, layer, source) if shown else None
             window = window or inputs.rectangle_of(self._viewer, layer, source)
             most = min(self._pace * PREVIEW_SECONDS / settings.samples, MOST_PIXELS)
-            region = source.region(*shrunk(*window, most, meta.tile.halo))
+            context = meta.tile.halo
+            if meta.tile.mode == "overlap":  # tiles are computed whole, however little is shown of them
+                most, context = max(most, (meta.tile.preferred / 2) ** 2), 0
+            region = source.region(*shrunk(*window, most, context))
         elif settings.planes == "current" and source.planes > 1:
             region = source.region()
         given = inputs.given(self._viewer, layer, self.form.layers, asked_for(meta), source)
