@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from restonnx.errors import InputError, ModelError
@@ -90,7 +90,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "parent": checkpoint.parent or "",
     }
     temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata)
+    temporary.write_bytes(serialised(tensors, metadata))  # with the permissions that other files get
     os.replace(temporary, path)
 
 

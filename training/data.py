@@ -67,7 +67,9 @@ def load_clean(
     """
     from PIL import Image
 
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: give one of images")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     images = []
     for path in paths:
         image = _eight_bits(path).convert("RGB" if channels == 3 else "L")
@@ -79,9 +81,7 @@ def load_clean(
                 pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
                 images.append(pixels if channels == 3 else pixels[:, :, None])
     if not images:
-        raise InputError(
-            f"no image of at least {smallest} x {smallest} pixels below {folder}: give --data a folder of photographs"
-        )
+        raise InputError(f"no image of at least {smallest} x {smallest} pixels below {folder}: give a folder of such")
     return tuple(images)
 
 

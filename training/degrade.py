@@ -18,6 +18,8 @@ from restonnx.training.recipe import RECIPES, load, set_value
 Floats = NDArray[np.float32]
 WHOLE: dict[str, dict[str, Any]] = {"dual_camera": {"view": "centre"}, "micrograph": {"drawn_share": 0.0}}
 """What is otherwise for a whole image than for a crop of one: unless it is set, this."""
+LEAST = 8
+"""Pixels a side: of fewer, reductions and gradients have nothing left."""
 HIDDEN = ("none", "raw", "linear")
 """Kinds that make no image of an image."""
 
@@ -56,7 +58,15 @@ def degradation(task: str, settings: Sequence[str] = ()) -> AnyDegradation:
 
 def degrade(image: Floats, damage: AnyDegradation, seed: int) -> tuple[Floats, ...]:
     """(H, W) or (H, W, C) in [0, 1] -> the clean image that belongs to it, the degraded one, and maybe a guide:
-    a reference, or a mask (H, W), 1 where the image is as it should be."""
+    a reference, or a mask (H, W), 1 where the image is as it should be.
+
+    Raises InputError for images of less than LEAST pixels a side, and for values that are not finite.
+    """
+    if min(image.shape[:2]) < LEAST:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise InputError(f"an image of {size} pixels is too small to degrade: {LEAST} x {LEAST} are needed")
+    if not np.isfinite(image).all():
+        raise InputError("the image holds values that are not finite: replace them")
     batch = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))[None]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -75,10 +75,11 @@ def error_curves(
         set_value(content, override)
     recipe = parse(content)
     network = saved.build()
+    name = Path(checkpoint).stem if Path(checkpoint).suffix == ".onnx" else recipe.name
     if isinstance(network, Denoiser):
-        raise InputError(f"{recipe.name} is a prior: only a chain has errors that add up over its steps")
+        raise InputError(f"{checkpoint} is or holds a prior: only a chain has errors that add up over its steps")
     if isinstance(network, ResidualBackbone) and not network.conditioned:
-        raise InputError(f"{recipe.name} makes new images: there is no clean one that its steps could be compared with")
+        raise InputError(f"{checkpoint} makes new images: there is no clean one that its steps could be compared with")
     images = load_clean(Path(data), channels=recipe.image_channels, smallest=CROP)
     images = images[:: 1 if limit is None else max(1, -(-len(images) // limit))]
     errors: dict[int, list[Pair]] = {}
@@ -91,7 +92,6 @@ def error_curves(
             for t, pair in measure(network, recipe, clean, given, generator).items():  # type: ignore[arg-type]
                 errors.setdefault(t, []).append(pair)
     steps = [_step(t, *zip(*errors[t], strict=True)) for t in sorted(errors, reverse=True)]
-    name = Path(checkpoint).stem if Path(checkpoint).suffix == ".onnx" else recipe.name
     return Curves(name, recipe.about.task, len(images), steps)
 
 

@@ -8,15 +8,18 @@ et al. 2004, both averaged over the images.
 from __future__ import annotations
 
 import json as jsonlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from restonnx.errors import InputError
 from restonnx.images import SUFFIXES
+from restonnx.images.files import replaced
 from restonnx.restore import Restorer
 from restonnx.training.evaluation.classical.every import classical
 from restonnx.training.evaluation.damage import noisy
@@ -25,7 +28,12 @@ from restonnx.training.evaluation.samples import Floats, Sample, read_unit, with
 from restonnx.training.evaluation.settings import settings
 from restonnx.training.machine import facts
 
+if TYPE_CHECKING:
+    from restonnx.model import Metadata
+
 Method = Callable[[Floats, float], Floats]
+SMALLEST = 11
+"""The side of the window that SSIM looks through."""
 CLASSICAL = ("non-local means, told", "wavelets, told")
 
 
@@ -58,31 +66,67 @@ def evaluate(
     every: use only every so-manieth image.  json: write the scores and the machine's facts there.
     Prints a table and returns the scores; grey models see luma.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not Path(data).is_dir():
+        raise InputError(f"there is no folder {data}: give one of images")
+    if bad := [level for level in sigma if not 0 <= level < math.inf]:
+        raise InputError(f"sigma must be numbers of at least 0, not {bad[0]:g}")
     paths = list(enumerate(sorted(p for p in Path(data).rglob("*") if p.suffix.lower() in SUFFIXES)))[::every]
     if not paths:
         raise InputError(f"no images in {data}")
-    scores = []
-    channels = set()
-    for model in models:
-        restorer = Restorer(model)
-        channels.add(restorer.metadata.channels)
-        clean = [(index, with_channels(read_unit(path), restorer.metadata.channels)) for index, path in paths]
-        for level in sigma:
-            scores.append(_score(restorer.metadata.name, _of(restorer), clean, Path(data).name, level))
+    restorers = [Restorer(model) for model in models]
+    for restorer in restorers:
+        _check_denoises(restorer.metadata)
+    tasks: list[tuple[str, int, Method]] = [(r.metadata.name, r.metadata.channels, _of(r)) for r in restorers]
+    channels = {count for _, count, _ in tasks}
     for count in sorted(channels) if baselines else ():
-        clean = [(index, with_channels(read_unit(path), count)) for index, path in paths]
         methods = {"noisy input": _unchanged} | {name: _classical(name, count) for name in CLASSICAL}
-        for name, method in methods.items():
-            named = name if channels == {3} else f"{name}, {count} channel{'s' * (count > 1)}"
-            scores += [_score(named, method, clean, Path(data).name, level) for level in sigma]
+        named = "" if channels == {3} else f", {count} channel{'s' * (count > 1)}"
+        tasks += [(f"{name}{named}", count, method) for name, method in methods.items()]
+    scores = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("", total=len(tasks) * len(sigma) * len(paths))
+        for name, count, method in tasks:
+            bar.update(shown, description=name)
+            clean = [(index, with_channels(_read(path), count)) for index, path in paths]
+            for level in sigma:
+                scores.append(_score(name, method, clean, Path(data).name, level, lambda: bar.advance(shown)))
     _print(scores)
     if json is not None:
         report = {"protocol": __doc__, "machine": facts(), "scores": [asdict(score) for score in scores]}
-        Path(json).write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
+        with replaced(Path(json), overwrite=True) as temporary:
+            temporary.write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
     return scores
 
 
-def _score(name: str, method: Method, images: Sequence[tuple[int, Floats]], data: str, sigma: float) -> Score:
+def _check_denoises(meta: Metadata) -> None:
+    """Raise InputError for models that need more than a noisy image, or make another of it."""
+    more = [spec.role for spec in meta.inputs if spec.role not in ("image", "noise", "noise_level")]
+    if more or meta.scale > 1:
+        needs = f"needs a {more[0]}" if more else f"makes images {meta.scale} times as large"
+        raise InputError(
+            f"{meta.name} {needs}, and is not measured on noise: `restonnx evaluate --all --model {meta.name}` "
+            "measures it on the tests of its task"
+        )
+
+
+def _read(path: Path) -> Floats:
+    image = read_unit(path)
+    if min(image.shape[:2]) < SMALLEST:
+        raise InputError(f"{path} is smaller than {SMALLEST} x {SMALLEST} pixels, and SSIM needs as many: remove it")
+    return image
+
+
+def _score(
+    name: str,
+    method: Method,
+    images: Sequence[tuple[int, Floats]],
+    data: str,
+    sigma: float,
+    advance: Callable[[], object],
+) -> Score:
     quality, seconds, pixels = [], 0.0, 0
     for index, clean in images:
         degraded = noisy(clean, sigma, index)
@@ -91,6 +135,7 @@ def _score(name: str, method: Method, images: Sequence[tuple[int, Floats]], data
         seconds += time.perf_counter() - started
         pixels += clean.shape[0] * clean.shape[1]
         quality.append(psnr_ssim(restored, clean))
+        advance()
     psnr, ssim = np.mean(quality, axis=0)
     return Score(
         name,

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from restonnx import library
-from restonnx.errors import InputError, RestonnxError
+from restonnx.errors import Cancelled, InputError, RestonnxError
+from restonnx.session import Cancel
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
 from restonnx.training.data import Crops, load_clean
@@ -57,6 +58,7 @@ def train(
     init: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
+    cancel: Cancel | None = None,
 ) -> Path:
     """Train a recipe and return the checkpoint's path.
 
@@ -66,6 +68,7 @@ def train(
     one).
     minutes: stop after so much time; the run can be resumed.  init: start from the weights of this checkpoint or
     .onnx model, given as a file or by its name in the library.
+    cancel: anything with is_set(): the run then ends after its iteration with a checkpoint, and raises Cancelled.
     """
     settings = load(recipe, overrides)
     out = Path(out)
@@ -80,7 +83,7 @@ def train(
             run.start_from(Path(init) if Path(init).exists() else library.find(init).path)
         crops = _crops(settings, data, pairs)
         out.mkdir(parents=True, exist_ok=True)
-        _loop(run, crops, out, minutes, quiet)
+        _loop(run, crops, out, minutes, quiet, cancel)
     return path
 
 
@@ -269,7 +272,9 @@ def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) ->
     return load_pairs(pairs, channels=channels, size=size, seed=seed, scale=recipe.scale, guide=guide)
 
 
-def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, quiet: bool) -> None:
+def _loop(
+    run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, quiet: bool, cancel: Cancel | None
+) -> None:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     settings, leader = run.recipe.training, run.place.rank == 0
@@ -277,16 +282,18 @@ def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, qui
     noted = Log(out, run.iteration) if leader else nullcontext()
     with Progress(*columns, disable=quiet or not leader) as bar, noted as log:
         task = bar.add_task(run.recipe.name, total=1.0)
+        bar.update(task, completed=run.progress())
         started = last_saved = time.monotonic()
         before = run.seconds
         losses: list[Tensor] = []
-        stop = False
+        described, stop, cancelled = run.recipe.name, False, False
         while run.progress() < 1 and not stop:
             losses.append(run.step(crops))
             run.seconds = before + time.monotonic() - started
             if settings.minutes:
                 run.seconds = shared_clock(run.seconds, run.place)
-            stop = agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place)
+            cancelled = agreed(cancel is not None and cancel.is_set(), run.place)
+            stop = cancelled or agreed(minutes is not None and time.monotonic() - started > 60 * minutes, run.place)
             if run.iteration % LOG_EVERY == 0 or run.progress() >= 1 or stop:
                 loss = mean(torch.stack(losses).mean(), run.place)
                 losses.clear()
@@ -294,13 +301,15 @@ def _loop(run: _Run, crops: Crops | Pairs, out: Path, minutes: float | None, qui
                     raise run.diverged(f"the loss is {loss}")
                 if log is not None:
                     log.add(run.iteration, run.seconds, loss, run.rate)
-                described = f"{run.recipe.name}: iteration {run.iteration}, loss {loss:.5f}"
-                bar.update(task, completed=run.progress(), description=described)
+                described = f"{run.recipe.name}: loss {loss:.5f}"
+            bar.update(task, completed=run.progress(), description=f"{described}, iteration {run.iteration}")
             if leader and time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
                 run.save(out / CHECKPOINT)
                 last_saved = time.monotonic()
         if leader:
             run.save(out / CHECKPOINT)
+    if cancelled:
+        raise Cancelled(f"stopped at iteration {run.iteration}: the same command goes on from there")
 
 
 def _identity(recipe: Recipe) -> dict[str, object]:

@@ -24,6 +24,8 @@ INPUT, TRUTH = "input", "gt"
 """The folders' names; that of a guide is its own."""
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in grey (ITU-R BT.601)."""
+BEYOND = 1.0
+"""How far noise may carry floats beyond black and white."""
 Pixels = NDArray[Any]
 
 
@@ -123,6 +125,8 @@ def _pair(paths: list[Path], channels: int, scale: int, size: int, masked: bool)
 def _image(path: Path, channels: int) -> Pixels:
     """(H, W, channels), of the file's depth."""
     pixels = single(path)
+    if pixels.dtype.kind == "f":
+        _check_floats(pixels, path)
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3 and pixels.shape[-1] == 1:
@@ -131,6 +135,14 @@ def _image(path: Path, channels: int) -> Pixels:
         gray = pixels.astype(np.float32) @ np.array(LUMA, np.float32)
         return (np.rint(gray) if pixels.dtype.kind == "u" else gray)[..., None].astype(pixels.dtype)
     raise InputError(f"{path} has {pixels.shape[-1]} channels, and the recipe's images have {channels}")
+
+
+def _check_floats(pixels: Pixels, path: Path) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(f"{path} holds values that are not finite: replace them")
+    if low < -BEYOND or high > 1 + BEYOND:
+        raise InputError(f"{path} holds values from {low:g} to {high:g}: scale it so that black is 0 and white is 1")
 
 
 def _floats(crop: Pixels) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ def process_group(device: str) -> Iterator[Place]:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise InputError(f'device must be "auto", "cpu", "cuda" or "cuda:N", not {device!r}')
     if world > 1 and device.startswith("cuda:"):
         raise InputError(f"{world} processes cannot share {device}: give --device cuda, and each takes its own")
     if device == "cuda":

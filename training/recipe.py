@@ -178,6 +178,9 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
+        for length, other in (("iterations", "minutes"), ("minutes", "iterations")):
+            if override.partition("=")[0].strip() == f"training.{length}":
+                content.get("training", {}).pop(other, None)
         set_value(content, override)
     return parse(content, str(path))
 
@@ -236,7 +239,8 @@ def _first_problem(error: ValidationError) -> str:
     kinds = KINDS.get(where[0], {}) if where else {}
     key = ".".join(part for i, part in enumerate(where) if i != 1 or part not in kinds)
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}"
+        said = problem["msg"].removeprefix("Value error, ")
+        return f"{key}: {said}" if key else said
     plain: dict[str, type[BaseModel]] = {"about": About, "training": TrainingSection}
     section = next((kinds[part] for part in where[1:-1] if part in kinds), plain.get(where[0], Recipe))
     nearest = difflib.get_close_matches(where[-1], section.model_fields, n=1, cutoff=0)

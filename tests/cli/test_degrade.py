@@ -135,6 +135,24 @@ def test_what_cannot_be_done_is_one_line(
     assert not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.parametrize("task", ["derain", "deblur", "dual-camera-x2", "super-resolution-x4", "raindrop", "missing"])
+def test_small_images_are_degraded_or_refused_in_words(tmp_path: Path, task: str) -> None:
+    for side, code, says in ((8, 0, "1 degraded"), (7, 1, "7 x 7 pixels is too small to degrade: 8 x 8 are needed")):
+        Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(tmp_path / "small.png")
+        result = degrade(task, tmp_path / "small.png", "-o", tmp_path / str(side) / "out.png")
+        assert (result.exit_code, says in result.stderr) == (code, True), result.stderr
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    pixels = np.full((40, 40, 3), 0.5, np.float32)
+    pixels[3, 3] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    result = degrade("dehaze", tmp_path / "a.tif", "-o", tmp_path / "b.tif")
+    assert result.exit_code == 1
+    assert "a.tif: the image holds values that are not finite" in result.stderr
+    assert not (tmp_path / "b.tif").exists()
+
+
 def test_one_image_that_cannot_be_read_does_not_stop_the_others(photograph: Path, tmp_path: Path) -> None:
     (photograph.parent / "0.png").write_bytes(b"no image")
     tifffile.imwrite(photograph.parent / "1.tif", np.zeros((3, 40, 40), np.uint8), photometric="minisblack")

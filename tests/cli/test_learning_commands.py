@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -57,6 +58,7 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert result.exit_code == 0, result.output
     assert train.positional == ("denoise",)
+    assert isinstance(train.named.pop("cancel"), threading.Event)
     assert train.named == {
         "data": Path("photos"),
         "pairs": None,

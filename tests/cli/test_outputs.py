@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from restonnx.cli.outputs import Job, Plan, make_folders
+from restonnx.cli.outputs import Job, Plan, check_report, make_folders
 from restonnx.cli.outputs import plan as plan_with_suffixes
 from restonnx.errors import InputError
 
@@ -21,6 +21,37 @@ def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     return path
+
+
+@pytest.mark.parametrize(
+    ("name", "overwrite", "message"),
+    [
+        ("new/a.json", False, "does not exist; make it first"),
+        ("a.txt", False, r"a name that ends in \.json or \.png"),
+        ("old.json", False, "pass --overwrite"),
+        ("folder.json", True, "is a folder"),
+        ("images/a.png", True, "is an input and is never overwritten"),
+    ],
+)
+def test_a_report_is_refused_before_it_could_replace_something(
+    tmp_path: Path, name: str, overwrite: bool, message: str
+) -> None:
+    touch(tmp_path / "old.json")
+    touch(tmp_path / "images" / "a.png")
+    (tmp_path / "folder.json").mkdir()
+    allowed = [".json", ".png"]
+    for free in (None, tmp_path / "new.json", tmp_path / "images" / "new.json"):
+        check_report(free, allowed, overwrite=False, data=tmp_path / "images")
+    check_report(tmp_path / "old.json", allowed, overwrite=True, data=tmp_path / "images")
+    with pytest.raises(InputError, match=message):
+        check_report(tmp_path / name, allowed, overwrite=overwrite, data=tmp_path / "images")
+
+
+def test_an_input_that_is_no_image_is_told_as_such(tmp_path: Path) -> None:
+    text = touch(tmp_path / "notes.txt")
+    assert plan([text], tmp_path / "out").problems == (
+        f"{text}: this is no image that can be read: give .bmp, .png, .tif",
+    )
 
 
 def test_one_image_and_a_file_name_give_that_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from restonnx.errors import InputError, ModelError, RestonnxError
+from restonnx.errors import Cancelled, InputError, ModelError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training import loop
 from restonnx.training.loop import learning_rate, train
@@ -122,6 +122,40 @@ def test_the_log_of_a_killed_run_has_every_iteration_once(recipe: Path, photogra
     assert [json.loads(line)["iteration"] for line in lines] == [0, 12]
 
 
+class SetAfter:
+    """A `cancel` that is set from its nth look on."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_a_cancelled_run_has_kept_its_last_iteration(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    whole = train(recipe, data=photographs, out=tmp_path / "whole", quiet=True)
+    with pytest.raises(Cancelled, match="stopped at iteration 5: the same command goes on"):
+        train(recipe, data=photographs, out=tmp_path / "run", quiet=True, cancel=SetAfter(5))
+    kept = tmp_path / "run" / "checkpoint.safetensors"
+    assert checkpoints.load(kept).iteration == 5
+    assert kept.stat().st_mode == kept.with_name("log.jsonl").stat().st_mode
+    train(recipe, data=photographs, out=tmp_path / "run", quiet=True)
+    assert all(torch.equal(weights(kept)[name], value) for name, value in weights(whole).items())
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "message"),
+    [("banana", "1", "\"cuda:N\", not 'banana'"), ("cuda:1", "2", "2 processes cannot share cuda:1")],
+)
+def test_a_device_that_cannot_be_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, processes: str, message: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(InputError, match=message):
+        train(recipe, data=tmp_path, out=tmp_path, device=device)
+
+
 @pytest.mark.parametrize(("minutes", "how"), [("9", "the loss is nan"), ("1e-9", "the weights are no longer finite")])
 def test_a_diverged_run_leaves_the_checkpoint_before_it_and_goes_on_at_a_lower_rate(
     recipe: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str, how: str
@@ -168,8 +202,9 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, con
 
 def test_a_folder_without_photographs_is_refused(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no image of at least"):
-        train(recipe, data=tmp_path / "empty", out=tmp_path / "run", quiet=True)
+    for folder, message in (("empty", "no image of at least"), ("nowhere", "there is no folder")):
+        with pytest.raises(InputError, match=message):
+            train(recipe, data=tmp_path / folder, out=tmp_path / "run", quiet=True)
 
 
 def _environment() -> dict[str, str]:

@@ -173,6 +173,19 @@ def test_a_prior_learns_from_no_pairs(recipe: Path, folder: Path, tmp_path: Path
         train(recipe, pairs=folder, out=tmp_path, overrides=[*prior, 'objective={kind="denoising"}'], quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("factor", "message"), [(255, r"0\.tif holds values from .* so that black is 0"), (np.nan, "not finite")]
+)
+def test_floats_that_are_not_between_black_and_white_are_refused(tmp_path: Path, factor: float, message: str) -> None:
+    clean = np.random.default_rng(0).random((20, 20, 3), np.float32)
+    save(tmp_path / "gt" / "0.tif", clean)
+    save(tmp_path / "input" / "0.tif", clean + 0.5)  # as noise may
+    load_pairs(tmp_path, channels=3, size=16, seed=0)
+    save(tmp_path / "input" / "0.tif", clean * np.float32(factor))
+    with pytest.raises(InputError, match=message):
+        load_pairs(tmp_path, channels=3, size=16, seed=0)
+
+
 def test_crops_of_floats_are_taken_as_they_are() -> None:
     image = np.full((8, 8, 1), 0.25, np.float32)
     clean, _ = Pairs(((image, image),), 8, 1, 0).batch(0, 1)

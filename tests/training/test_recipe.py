@@ -38,7 +38,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(
     "override",
     [
         "training.batch=0",
-        "training.minutes=5",
+        "training.minutes=0",
         "sampler.steps=0",
         "network.down=[1]",
         "objective.kind=nonsense",
@@ -62,6 +62,14 @@ def test_overrides_read_numbers_lists_and_words(recipe: Path) -> None:
     assert changed.training.lr == 2e-4
     assert changed.network.widths == (16, 24)
     assert changed.objective.loss == "l2"
+
+
+def test_one_length_of_training_takes_the_place_of_the_other(recipe: Path) -> None:
+    assert load(recipe, ["training.minutes=5"]).training.iterations is None
+    again = load("denoise", ["training.iterations=7"]).training
+    assert (again.iterations, again.minutes) == (7, None)
+    with pytest.raises(InputError, match="give either iterations or minutes"):
+        load(recipe, ["training.iterations=7", "training={iterations=7, minutes=5}"])
 
 
 def test_the_hash_follows_the_content_and_not_the_layout(recipe: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restonnx.cli.console import say, stderr
+from restonnx.cli.outputs import check_report
 from restonnx.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def benchmark(
     from restonnx.restore import load_model
     from restonnx.speed import measure_apart
 
-    if json is not None and json.exists() and not overwrite:
-        raise InputError(f"{json} exists: pass --overwrite to replace it")
+    check_report(json, [".json"], overwrite=overwrite)
     names, sizes = models or ["denoise"], [parse_size(text) for text in size or ["1024", "4096"]]
     for name in names:
         load_model(name)  # a wrong name is said before minutes have passed

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 from restonnx.cli.console import say
 from restonnx.cli.extras import need
+from restonnx.cli.outputs import check_report
 
 MODELS = typer.Argument(metavar="MODEL", help="Names or .onnx files.", show_default=False)
 DATA = typer.Option(help="Folder of clean images; with --all, the one of all test sets.", show_default="../shared/data")
@@ -21,6 +22,7 @@ ALL = typer.Option(
 )
 MODEL = typer.Option("--model", metavar="NAME...", help="With --all: only these names or .onnx files.")
 LIMIT = typer.Option(min=1, metavar="N", help="With --all: at most N images of each set, every k-th.")
+OVERWRITE = typer.Option("--overwrite", help="Replace FILE if it exists; with --all it is always brought up to date.")
 KEEP = typer.Option("--keep-baselines", help="With --all: take classical methods from the file where it has them.")
 ALL_DATA = Path("../shared/data")
 
@@ -52,6 +54,7 @@ def evaluate(
     model: Annotated[list[str] | None, MODEL] = None,
     limit: Annotated[int | None, LIMIT] = None,
     keep_baselines: Annotated[bool, KEEP] = False,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """Measure PSNR and SSIM on clean images with added noise; with --all, every model on the tests of its task."""
     if everything:
@@ -63,6 +66,8 @@ def evaluate(
         raise typer.BadParameter("--model, --limit and --keep-baselines belong to --all")
     if not models or data is None:
         raise typer.BadParameter("give models and --data FOLDER, or --all")
+    check_report(json, [".json"], overwrite=overwrite, data=data)
+    need("torch", "pywt")
     from restonnx.training.evaluate import evaluate as run
 
     levels = sigma or [15.0, 25.0, 50.0]

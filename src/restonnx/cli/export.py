@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from restonnx.cli.console import stderr
 from restonnx.cli.extras import need
 from restonnx.errors import InputError
 
@@ -37,6 +38,7 @@ PRECISION = typer.Option(
     help="How weights are stored: float16, float32 or int8-weights; or int8, what CHECKPOINT computes in."
 )
 CALIBRATE = typer.Option(metavar="FOLDER", help="Of int8: clean photographs that show the ranges.", show_default=False)
+PRECISIONS = ("float16", "float32", "int8-weights", "int8")
 OVERWRITE = typer.Option("--overwrite", help="Replace FILE.onnx if it exists.")
 
 
@@ -78,6 +80,8 @@ def export(
     )
     if kind is not None and order is not None:
         raise InputError("--order is of a trained CHECKPOINT; with --as rddm it is --set order=residual_first")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if (precision == "int8") != (calibrate is not None) or (precision == "int8" and kind is not None):
         raise InputError("--precision int8 and --calibrate FOLDER go together, and with a CHECKPOINT or a model alone")
     if output.suffix.lower() != ".onnx":
@@ -88,26 +92,29 @@ def export(
     output.parent.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {"name": name, "precision": precision}
     chosen = [*(settings or []), *([f"scale={scale}"] if scale else [])]
-    if published is not None:
-        from restonnx.onnx_export.published import export_published
+    with stderr().status("tracing, freezing, comparing with torch: half a minute to minutes"):
+        if published is not None:
+            from restonnx.onnx_export.published import export_published
 
-        chosen += [f"steps={steps}"] if steps else []
-        common |= {"title": title, "licence": licence, "autoencoder": autoencoder}
-        done = export_published(published, str(kind), output, settings=chosen, **common)
-    elif kind is not None:
-        from restonnx.onnx_export.dcdp_export import export_dcdp
-        from restonnx.onnx_export.options import parse
+            chosen += [f"steps={steps}"] if steps else []
+            common |= {"title": title, "licence": licence, "autoencoder": autoencoder}
+            done = export_published(published, str(kind), output, settings=chosen, **common)
+        elif kind is not None:
+            from restonnx.onnx_export.dcdp_export import export_dcdp
+            from restonnx.onnx_export.options import parse
 
-        chosen += [f"operator={operator}", *([f"rounds={steps}"] if steps else [])]
-        done = export_dcdp(str(checkpoint), output, title=title, **parse("dcdp", chosen)[0].model_dump(), **common)
-    elif calibrate is not None:
-        from restonnx.onnx_export.int8 import export_int8
+            chosen += [f"operator={operator}", *([f"rounds={steps}"] if steps else [])]
+            done = export_dcdp(str(checkpoint), output, title=title, **parse("dcdp", chosen)[0].model_dump(), **common)
+        elif calibrate is not None:
+            from restonnx.onnx_export.int8 import export_int8
 
-        done = export_int8(_source(str(checkpoint)), output, calibrate=calibrate, steps=steps, order=order, name=name)
-    else:
-        from restonnx.onnx_export.export import export_checkpoint
+            done = export_int8(
+                _source(str(checkpoint)), output, calibrate=calibrate, steps=steps, order=order, name=name
+            )
+        else:
+            from restonnx.onnx_export.export import export_checkpoint
 
-        done = export_checkpoint(_source(str(checkpoint)), output, steps=steps, order=order, **common)
+            done = export_checkpoint(_source(str(checkpoint)), output, steps=steps, order=order, **common)
     whole = "torch" if calibrate is None else "the float graph"
     typer.echo(f"largest difference from {whole}: {max(done.errors):.1e}")
     typer.echo(f"{done.metadata.name}: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")

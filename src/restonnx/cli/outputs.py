@@ -69,7 +69,7 @@ def plan(
             claimed[target] = source
             finished += 1
             continue
-        problem = _problem(job, sources, claimed, writable, overwrite)
+        problem = _problem(job, sources, claimed, readable=readable, writable=writable, overwrite=overwrite)
         if problem:
             problems.append(f"{source}: {problem}")
             continue
@@ -88,6 +88,27 @@ def make_folders(jobs: Iterable[Job]) -> None:
             raise InputError(f"cannot make the folder {folder}: {reason}") from None
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"cannot write into the folder {folder}: permission denied")
+
+
+def check_report(path: Path | None, suffixes: Collection[str], *, overwrite: bool, data: Path | None = None) -> None:
+    """Refuse a file for numbers or a plot before time is spent on them: one of another kind, one whose folder is not
+    there or cannot be written, one that exists, unless `overwrite`, and one that lies among the images in `data`."""
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} of {path.name} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into the folder {path.parent}: permission denied")
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    if data is not None and data.resolve() in path.resolve().parents:
+        raise InputError(f"{path} is an input and is never overwritten: give another folder or name")
+    if not overwrite:
+        raise InputError(f"{path} exists: pass --overwrite to replace it")
 
 
 def _is_file(inputs: list[Path], output: str, writable: Collection[str]) -> bool:
@@ -143,10 +164,18 @@ def _files_in(path: Path, output: Path, recursive: bool) -> Iterator[Path]:
 
 
 def _problem(
-    job: Job, sources: set[object], claimed: dict[Path, Path], writable: Collection[str], overwrite: bool
+    job: Job,
+    sources: set[object],
+    claimed: dict[Path, Path],
+    *,
+    readable: Collection[str],
+    writable: Collection[str],
+    overwrite: bool,
 ) -> str | None:
     """Why this job cannot be done, in words that follow the name of its source; None when it can."""
     if job.target.suffix.lower() not in writable:
+        if job.target.suffix == job.source.suffix and job.source.suffix.lower() not in readable:
+            return f"this is no image that can be read: give {', '.join(sorted(readable))}"
         return f"{job.target.suffix or 'no suffix'} cannot be written: give -o a file name in .tif or .png"
     for path in _written(job):
         if path.is_dir():

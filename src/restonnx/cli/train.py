@@ -1,12 +1,14 @@
 """`restonnx train`: trains a model from a recipe. Needs torch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from restonnx.cli.console import fail
+from restonnx.cli.console import fail, say
 from restonnx.cli.extras import need
+from restonnx.cli.interrupt import run_cancellable
+from restonnx.errors import Cancelled
 
 RECIPE = typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a .toml file.", show_default=False)
 DATA = typer.Option(help="Folder of clean photographs, which are degraded as the recipe says.", show_default=False)
@@ -32,7 +34,7 @@ def train(
     init: Annotated[Path | None, FROM] = None,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
-    """Train a model from a recipe; started again, it goes on where it stopped.
+    """Train a model from a recipe; stopped with Ctrl-C and started again, it goes on where it was.
 
     On several processes: torchrun --nproc-per-node N -m restonnx train ...
     """
@@ -44,15 +46,19 @@ def train(
     need("torch", "safetensors", "tensorboard")
     from restonnx.training.loop import train as run
 
-    checkpoint = run(
-        recipe,
-        data=data,
-        pairs=pairs,
-        out=out or Path("runs") / Path(recipe).stem,
-        resume=resume,
-        minutes=minutes,
-        overrides=settings or [],
-        init=init,
-        device=device,
-    )
+    options: dict[str, Any] = {
+        "data": data,
+        "pairs": pairs,
+        "out": out or Path("runs") / Path(recipe).stem,
+        "resume": resume,
+        "minutes": minutes,
+        "overrides": settings or [],
+        "init": init,
+        "device": device,
+    }
+    try:
+        checkpoint = run_cancellable(lambda cancel: run(recipe, cancel=cancel, **options))
+    except Cancelled as stopped:  # unlike other commands, it has kept what was done
+        say(str(stopped))
+        raise typer.Exit(130) from None
     typer.echo(f"checkpoint: {checkpoint}")
