@@ -27,6 +27,7 @@ FLOORS = (
         "session",
         "tiles",
         "blend",
+        "moments",
         "noise",
         "noise_level",
         "arrays",

@@ -16,7 +16,8 @@ from tiny_model import tiny_model
 from restonnx import noise
 from restonnx.errors import Cancelled
 from restonnx.model import read
-from restonnx.restore import Moments, Restorer
+from restonnx.moments import Moments
+from restonnx.restore import Restorer
 from restonnx.session import Session
 
 LARGE = 100_000

@@ -172,6 +172,24 @@ def test_values_that_overflow_on_cuda_are_computed_on_the_cpu(tmp_path: Path, mo
     assert session.fallback == "cuda:0 gave values that are not finite, so these were computed on the CPU"
 
 
+@pytest.mark.parametrize("text", ["CUDA error: no kernel image is available", "CUDA failure 2: out of memory"])
+def test_where_cuda_was_found_and_fails_the_cpu_takes_over_for_good(model: ModelFile, text: str) -> None:
+    session = Session(model, device="auto")
+    session.provider, session.device, session._session, session._on_cpu = CUDA, "cuda:0", Failing(text), None
+    for _ in range(2):
+        np.testing.assert_array_equal(session.run(feeds()), Session(model, device="cpu").run(feeds()))
+    assert (session.provider, session.device) == (CPU, "cpu")
+    assert session.fallback
+    assert "cuda:0" in session.fallback
+
+
+def test_where_cuda_was_asked_for_its_failure_is_told(model: ModelFile) -> None:
+    session = Session(model, device="cpu")
+    session.provider, session.device, session._session = CUDA, "cuda:0", Failing("CUDA error: no kernel image")
+    with pytest.raises(DeviceError, match="cuda:0 failed while running"):
+        session.run(feeds())
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -179,6 +197,8 @@ def test_values_that_overflow_on_cuda_are_computed_on_the_cpu(tmp_path: Path, mo
         "BFCArena::AllocateRawInternal Available memory of 12 is smaller than requested bytes of 99",
         "Failed to allocate memory for requested buffer of size 99",
         "std::bad_alloc",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
     ],
 )
 def test_exhausted_memory_asks_for_a_smaller_tile(model: ModelFile, text: str) -> None:

@@ -16,6 +16,7 @@ from restonnx import arrays, noise, tiles
 from restonnx.blend import Blend, touching
 from restonnx.errors import Cancelled, InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
+from restonnx.moments import Moments
 from restonnx.region import region as part_of
 from restonnx.session import Cancel, Session
 
@@ -286,30 +287,6 @@ class Restorer:
         values = noise.normal(seed, draws, images * of_each, *window, plane=plane, sample=sample)
         values = values.reshape(draws, images, of_each, *values.shape[2:])
         return {"noise": np.ascontiguousarray(values.swapaxes(0, 1))}
-
-
-class Moments:
-    """Running mean and standard deviation of arrays of one shape (Welford 1962), however many there are."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.mean: Floats = np.zeros(0, np.float32)
-        self._squares: Floats = np.zeros(0, np.float32)
-
-    def add(self, values: Floats) -> None:
-        self._count += 1
-        if self._count == 1:
-            self.mean, self._squares = values, np.zeros_like(values)
-            return
-        off = values - self.mean
-        self.mean = self.mean + off / np.float32(self._count)
-        self._squares += off * (values - self.mean)
-
-    @property
-    def std(self) -> Floats:
-        """Of the population: the root of the mean squared distance from the mean."""
-        std: Floats = np.sqrt(self._squares / np.float32(max(self._count, 1)))
-        return std
 
 
 def _read(

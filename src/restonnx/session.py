@@ -38,8 +38,10 @@ CUDA_COMMAND = 'pip install "restonnx[cuda]"'
 POLL_SECONDS = 0.02
 SPINNING = "0"
 """Threads of the CPU that wait for each other sleep: tiles are long, and the next one is being read meanwhile."""
-FATAL = 4
-"""Log severity: what fails is raised as one line, and need not stand on stderr as well."""
+FATAL, WARNING = 4, 2
+"""Log severities: what fails is raised as one line, and need not stand on stderr as well; and ONNX Runtime's own."""
+OUT_OF_MEMORY = r"(?i)out of memory|bad_alloc|failed to allocate|alloc_failed|BFCArena"
+"""In the words of the system, of ONNX Runtime, and of cuDNN and cuBLAS."""
 
 
 class Cancel(Protocol):
@@ -71,7 +73,7 @@ class Session:
         index = _device_index(device)
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
-        self._model, self._threads = model, threads
+        self._model, self._threads, self._automatic = model, threads, device == "auto"
         self._on_cpu: Any = None
         self.provider, self.device, self.fallback = CPU, "cpu", None
         self.graph_seconds = 0.0
@@ -90,11 +92,18 @@ class Session:
     def run(self, feeds: Mapping[str, Array], cancel: Cancel | None = None) -> Array:
         """One run of the graph: `feeds` by input name, the output `restored` back, finite where `feeds` are.
 
-        Values that are not finite on CUDA are computed once more on the CPU.
+        Values that are not finite on CUDA are computed once more on the CPU; where CUDA was found by "auto" and fails,
+        so is this and all that follows, and `fallback` says why.
         Raises Cancelled soon after `cancel` is set, DeviceError when memory runs out, ModelError when the
         graph fails.
         """
-        restored = self._run(self._session, self.device, feeds, cancel)
+        try:
+            restored = self._run(self._session, self.device, feeds, cancel)
+        except DeviceError as error:
+            if self.provider == CPU or not self._automatic:
+                raise
+            self._leave_cuda(str(error))
+            restored = self._run(self._session, self.device, feeds, cancel)
         if np.isfinite(restored).all() or not all(np.isfinite(value).all() for value in feeds.values()):
             return restored
         if self.provider == CUDA:
@@ -104,6 +113,11 @@ class Session:
                 self.fallback = f"{self.device} gave values that are not finite, so these were computed on the CPU"
                 return restored
         raise ModelError(f"{self._model.path.name} gives values that are not finite for this image")
+
+    def _leave_cuda(self, why: str) -> None:
+        """For good: what has failed once on a device mostly fails again. Its memory is given back."""
+        self._session = self._on_cpu = self._on_cpu or _start(self._model, self._threads, [CPU])
+        self.provider, self.device, self.fallback = CPU, "cpu", why
 
     def _run(self, session: Any, device: str, feeds: Mapping[str, Array], cancel: Cancel | None) -> Array:
         import onnxruntime
@@ -221,7 +235,7 @@ def _start_cuda(model: ModelFile, threads: int | None, index: int) -> tuple[Any,
     except ModelError as error:
         return None, str(error)
     finally:
-        onnxruntime.set_default_logger_severity(3)
+        onnxruntime.set_default_logger_severity(WARNING)
     if session.get_providers()[0] != CUDA:
         return (
             None,
@@ -255,7 +269,7 @@ def _terminating(options: Any, cancel: Cancel | None) -> Iterator[None]:
 
 def _explained(error: Exception, name: str, device: str, feeds: Mapping[str, Array]) -> DeviceError | ModelError:
     text = str(error)
-    if isinstance(error, MemoryError) or re.search(r"(?i)out of memory|bad_alloc|failed to allocate|BFCArena", text):
+    if isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, text):
         height, width = feeds["image"].shape[-2:] if "image" in feeds else (0, 0)
         return DeviceError(f"out of memory on {device} with a tile of {height} x {width} pixels: pass a smaller tile")
     if device != "cpu" and re.search(r"(?i)cuda|cudnn|cublas", text):
