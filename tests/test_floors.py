@@ -169,7 +169,7 @@ def reaches_the_view_without_napari(found: Import) -> bool:
 def trains_through_more_than_models(found: Import) -> bool:
     """Training stands on the models' floor; only what measures a finished model runs it as a user would, and what
     reads a user's own files reads them as everything else does."""
-    if found.module == "restonnx.training.pairs" and room(found.target) == "images":
+    if found.module in ("restonnx.training.files", "restonnx.training.pairs") and room(found.target) == "images":
         return False
     measures = found.module == "restonnx.training.evaluate" or found.module.startswith("restonnx.training.evaluation.")
     return (

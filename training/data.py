@@ -7,30 +7,20 @@ of processes sees the same whole batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restonnx import arrays
 from restonnx.errors import InputError
-from restonnx.images import read
-from restonnx.images.files import explained
-from restonnx.images.picture import to_depth
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from restonnx.training.files import eight_bits
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 LARGE = 3_000_000
 """Photographs of more pixels than this are halved until they are not: that removes their own noise and compression."""
-DEEP = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
-"""Modes of Pillow that it would cut off at 255 where it is asked for 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ def load_clean(
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     images = []
     for path in paths:
-        image = _eight_bits(path).convert("RGB" if channels == 3 else "L")
+        image = eight_bits(path).convert("RGB" if channels == 3 else "L")
         while image.width * image.height > LARGE:
             image = image.reduce(2)
         for share in (1.0, *reduced):
@@ -83,31 +73,3 @@ def load_clean(
     if not images:
         raise InputError(f"no image of at least {smallest} x {smallest} pixels below {folder}: give a folder of such")
     return tuple(images)
-
-
-def single(path: Path) -> NDArray[Any]:
-    """The image of a file, (H, W, C) of the file's depth; alpha is left out. Raises InputError for stacks, and for
-    depths that training does not take."""
-    picture = read(path)
-    pixels = np.asarray(picture.pixels)
-    colour = picture.color_axis
-    if pixels.ndim != (2 if colour is None else 3):
-        raise InputError(f"{path} holds a stack with the axes {picture.axes}: training takes single images")
-    if pixels.dtype not in (np.uint8, np.uint16) and pixels.dtype.kind != "f":
-        raise InputError(f"{path} holds {pixels.dtype}: training takes 8 or 16 bits without sign, or floats in [0, 1]")
-    return pixels[..., None] if colour is None else np.moveaxis(pixels, colour, -1)
-
-
-def _eight_bits(path: Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    with explained(path, "read"), suppress(UnidentifiedImageError), Image.open(path) as opened:
-        if opened.mode not in DEEP:
-            opened.load()
-            return opened
-    pixels = single(path)
-    if pixels.shape[-1] not in (1, 3):
-        raise InputError(f"{path} has {pixels.shape[-1]} channels: training takes grey images and those of colours")
-    pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    scaling = arrays.value_range(pixels, arrays.layout(pixels))
-    return Image.fromarray(to_depth(scaling.to_unit(pixels.astype(np.float32)), np.uint8))

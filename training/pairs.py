@@ -17,7 +17,7 @@ from torch import Tensor
 
 from restonnx.errors import InputError
 from restonnx.images import SUFFIXES
-from restonnx.training.data import single
+from restonnx.training.files import single
 from restonnx.training.networks.backbone import Guide
 
 INPUT, TRUTH = "input", "gt"
