@@ -2,7 +2,8 @@
 
 float32, as they were trained; float16, in half of the space; int8-weights, in little more than a quarter: those of
 large convolutions as whole numbers from -127 to 127 and a scale for each output channel, all else as float16. The small
-convolutions are near the image, where an error is seen most and least space is gained (docs/notes/speed.md).
+convolutions are near the image, where an error is seen most and least space is gained (docs/notes/speed.md). Networks that
+enlarge lose nothing there: of these it is all convolutions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from restonnx.errors import InputError
 from restonnx.training.checkpoint import SCALE_SUFFIX
+from restonnx.training.networks.backbone import Backbone
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +36,11 @@ def check_precision(precision: str) -> None:
 
 def round_weights(module: nn.Module, precision: str) -> None:
     """Make every weight a number that can be stored so, so that storing changes nothing."""
+    network = getattr(module, "network", None)
+    # Networks that enlarge lose nothing near the image either.
+    least = 0 if isinstance(network, Backbone) and network.scale > 1 else LARGE
     for parameter in module.parameters():
-        if precision == "int8-weights" and parameter.ndim == 4 and parameter.numel() >= LARGE:
+        if precision == "int8-weights" and parameter.ndim == 4 and parameter.numel() >= least:
             parameter.data = _rounded_to_bytes(parameter.data)
         elif precision != "float32":
             parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
