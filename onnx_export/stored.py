@@ -2,8 +2,8 @@
 
 float32, as they were trained; float16, in half of the space; int8-weights, in little more than a quarter: those of
 large convolutions as whole numbers from -127 to 127 and a scale for each output channel, all else as float16. The small
-convolutions are near the image, where an error is seen most and least space is gained (docs/notes/speed.md). Networks that
-enlarge lose nothing there: of these it is all convolutions.
+convolutions are near the image, where an error is seen most and least space is gained; networks that enlarge lose
+nothing there, so of these it is all (docs/notes/speed.md).
 """
 
 from __future__ import annotations

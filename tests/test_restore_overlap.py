@@ -153,7 +153,7 @@ def test_images_of_a_batch_run_one_after_the_other(folder: Path, monkeypatch: py
     assert sizes == {1}
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32])
 def test_strength_zero_gives_the_image_back(folder: Path, dtype: type) -> None:
     image = image_of((75, 101, 3), dtype)
     assert np.array_equal(restorer(folder)(image, strength=0), image)
