@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from restonnx import arrays
-from restonnx.errors import Cancelled, InputError
+from restonnx.errors import InputError
 from restonnx.homography import LEAST_MATCHES, Matrix, by_features, by_pixels, inverse, moved, zoom_of
-from restonnx.session import Cancel
+from restonnx.session import Cancel, check_cancelled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -66,14 +66,14 @@ def aligned(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | None
     values = values.mean(axis=0, keepdims=True) if colours == 1 else values
     gains, offsets = _colours(first[0], values, found, scale)
     values = values * gains[:, None, None] + offsets[:, None, None]
-    _check(cancel)
+    check_cancelled(cancel)
 
     size = (first[0].shape[1] * scale, first[0].shape[2] * scale)
     scaling, dtype = first[1], np.dtype(arrays.as_array(image).dtype)
     result_dtype = dtype if dtype.kind in "iu" else np.dtype(np.float32)
     out = np.empty((*size, colours), result_dtype)
     for rows, seen, block in _warped(values, found, size):
-        _check(cancel)
+        check_cancelled(cancel)
         filled = np.where(seen, block.clip(DARKEST, 1), np.float32(0))
         out[rows] = arrays.to_dtype(scaling.from_unit(filled).transpose(1, 2, 0), result_dtype)
     return (out[..., 0] if colours == 1 and arrays.as_array(image).ndim == 2 else out), found
@@ -87,13 +87,13 @@ def register(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | Non
         _planes(given, name)[0].mean(axis=0) for given, name in ((image, "the image"), (reference, "the reference"))
     )
     small, small_second = _reduced(first), _reduced(second)
-    matrix, (here, there) = by_features(small, small_second, lambda: _check(cancel))
-    _check(cancel)
+    matrix, (here, there) = by_features(small, small_second, lambda: check_cancelled(cancel))
+    check_cancelled(cancel)
     matrix = by_pixels(small, small_second, matrix)
     to_small, to_small_second = _resized(first.shape, small.shape), _resized(second.shape, small_second.shape)
     matrix = inverse(to_small_second) @ matrix @ to_small
     if first.shape != small.shape or second.shape != small_second.shape:
-        _check(cancel)
+        check_cancelled(cancel)
         matrix = by_pixels(first, second, matrix)
     here, there = moved(inverse(to_small), here), moved(inverse(to_small_second), there)
     off = moved(inverse(matrix), there) - here
@@ -187,8 +187,3 @@ def _resized(size: tuple[int, ...], small: tuple[int, ...]) -> Matrix:
     """From pixels of an image to those of the same one at another size."""
     y, x = small[0] / size[0], small[1] / size[1]
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
-
-
-def _check(cancel: Cancel | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Cancelled("the run was cancelled")

@@ -14,11 +14,11 @@ import numpy as np
 
 from restonnx import arrays, noise, tiles
 from restonnx.blend import Blend, touching
-from restonnx.errors import Cancelled, InputError, ModelError
+from restonnx.errors import InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
 from restonnx.moments import Moments
 from restonnx.region import region as part_of
-from restonnx.session import Cancel, Session
+from restonnx.session import Cancel, Session, check_cancelled
 
 if TYPE_CHECKING:
     from restonnx.model import Metadata, ModelFile, TileSpec
@@ -193,7 +193,7 @@ class Restorer:
         if strength == 0 and std is None:  # exactly, which blends of float32 are not where integers have 32 bits
             _report(progress, 0, 1)
             for plane in part.layout.planes:
-                _check(cancel)
+                check_cancelled(cancel)
                 where = part.layout.index(plane, slice(None), slice(None))
                 out[where] = np.asarray(pixels[where])
             _report(progress, 1, 1)
@@ -215,7 +215,7 @@ class Restorer:
                 feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)} | further
                 moments = Moments()
                 for _ in range(samples):
-                    _check(cancel)
+                    check_cancelled(cancel)
                     restored = self._run_each(feeds | next(noises), cancel)
                     moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
                     done += 1
@@ -230,7 +230,7 @@ class Restorer:
                     and (target := part.target(plane, *blend_std.add(n, moments.std), scale)) is not None
                 ):
                     arrays.write_window(std, floats, *target)
-        _check(cancel)
+        check_cancelled(cancel)
         return out if std is None else (out, std)
 
     def run(
@@ -260,7 +260,7 @@ class Restorer:
         drawing = (self._draw(seed, 0, count, 0, tile) for tile in plan)
         with closing(_ahead(drawing)) as noises:
             for number, (tile, drawn) in enumerate(zip(plan, noises, strict=True)):
-                _check(cancel)
+                check_cancelled(cancel)
                 window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
                 restored = self._run_each({"image": window, **(further or {}), **drawn}, cancel)
                 (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
@@ -384,11 +384,6 @@ def _check_arguments(meta: Metadata, strength: Any, seed: int, samples: Any, ret
         raise InputError("return_std needs samples of at least 2, not 1")
     if samples > 1 and meta.sampler.draws == 0:
         raise InputError(f"samples must be 1, as {meta.name} draws no noise: all samples would be equal")
-
-
-def _check(cancel: Cancel | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Cancelled("the run was cancelled")
 
 
 def _report(progress: Progress | None, done: int, total: int) -> None:

@@ -50,6 +50,12 @@ class Cancel(Protocol):
     def is_set(self) -> bool: ...
 
 
+def check_cancelled(cancel: Cancel | None) -> None:
+    """Raise Cancelled where `cancel` is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("the run was cancelled")
+
+
 class Session:
     """A model loaded on one device. `run` may be called from several threads."""
 

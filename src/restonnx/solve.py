@@ -18,8 +18,8 @@ from restonnx.diffusion.data_consistency import proximal, rho_from, smooth_fit
 from restonnx.diffusion.dcdp import dcdp, falling_levels, purify_latent
 from restonnx.errors import InputError, ModelError
 from restonnx.restore import Progress, Restorer
-from restonnx.session import Cancel
-from restonnx.user_physics import Array, Floats, Shape, check_cancelled
+from restonnx.session import Cancel, check_cancelled
+from restonnx.user_physics import Array, Floats, Shape
 
 if TYPE_CHECKING:
     from restonnx.model import ModelFile

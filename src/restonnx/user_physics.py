@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from restonnx import arrays, noise, noise_level
-from restonnx.errors import Cancelled, InputError
-from restonnx.session import Cancel
+from restonnx.errors import InputError
+from restonnx.session import Cancel, check_cancelled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -154,8 +154,3 @@ def from_image(image: Array) -> Floats:
 def to_image(x: Floats) -> Floats:
     """(1, C, H, W) -> (H, W) or (H, W, 3)."""
     return np.ascontiguousarray(x[0].transpose(1, 2, 0) if x.shape[1] == 3 else x[0, 0])
-
-
-def check_cancelled(cancel: Cancel | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Cancelled("the run was cancelled")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from restonnx.errors import Cancelled, InputError
+from restonnx.errors import InputError
 from restonnx.isp import cfa, colors, dng, dng_tags, exif, libraw
 from restonnx.isp.frame import DOMAINS, Frame, FrameMeta
 from restonnx.isp.noise_profiles import estimate
 from restonnx.isp.stage import Progress, Stage, apply_placed, name_of, placed
 from restonnx.isp.strips import strips
+from restonnx.session import Cancel, check_cancelled
 
 if TYPE_CHECKING:
     from restonnx.images import Picture
-    from restonnx.session import Cancel
 
 Form = Literal["tiff", "png", "dng"]
 SUFFIXES: dict[str, Form] = {".tif": "tiff", ".tiff": "tiff", ".png": "png", ".dng": "dng"}
@@ -93,8 +93,7 @@ def develop(
         pixels = _rendered(raw if fits else None, negative, rendering, upright=form != "dng")
         pixels = run.on_picture(pixels, meta, rendering, [s for s in chain if s.domain == "display_rgb"])
         picture = _picture(path, raw, pixels, meta, rendering, chain, upright=form != "dng")
-        if cancel is not None and cancel.is_set():
-            raise Cancelled("the run was cancelled")
+        check_cancelled(cancel)
         if target is not None and is_dng:
             _write_dng(target, negative, picture, chain, compression, overwrite)
     if target is not None and not is_dng:

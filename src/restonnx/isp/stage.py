@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from restonnx.errors import Cancelled, InputError
+from restonnx.errors import InputError
 from restonnx.isp import colors
 from restonnx.isp.frame import DOMAINS, Domain, Floats, Frame, FrameMeta, checked, pattern_name
 from restonnx.isp.strips import by_rows
-
-if TYPE_CHECKING:
-    from restonnx.session import Cancel
+from restonnx.session import Cancel, check_cancelled
 
 Progress = Callable[[int, int], object]
 
@@ -79,8 +77,7 @@ def apply_placed(frame: Frame, stage: Stage, *, cancel: Cancel | None = None, **
     image = given.image.view()
     image.flags.writeable = False
     result = stage(image, meta=given.meta, cancel=cancel, **options)
-    if cancel is not None and cancel.is_set():
-        raise Cancelled("the run was cancelled")
+    check_cancelled(cancel)
     result = _checked_result(result, image.shape, stage)
     if result.shape == image.shape and np.array_equal(result, image):
         return frame
