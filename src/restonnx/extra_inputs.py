@@ -68,14 +68,17 @@ class ExtraInputs:
         return found
 
 
-def check_given(meta: Metadata, given: Mapping[str, Any]) -> None:
-    """Raise InputError where the model needs something that was not given, or was given what it does not take."""
+def check_given(meta: Metadata, given: Mapping[str, Any], spelled: Callable[[str], str] = str) -> None:
+    """Raise InputError where the model needs something that was not given, or was given what it does not take.
+
+    spelled: what the caller's user calls a role, such as "--mask".
+    """
     taken = [role for role in MEANINGS if any(spec.role == role for spec in meta.inputs)]
     needed = [spec.role for spec in meta.inputs if spec.default is None]
     if missing := [role for role in taken if role in needed and given[role] is None]:
-        raise InputError(f"{meta.name} needs {' and '.join(f'{role} ({MEANINGS[role]})' for role in missing)}")
-    if foreign := [role for role in given if given[role] is not None and role not in taken]:
-        takes = f"{' and '.join(taken)} beside the image" if taken else "the image alone"
+        raise InputError(f"{meta.name} needs {' and '.join(f'{spelled(role)} ({MEANINGS[role]})' for role in missing)}")
+    if foreign := [spelled(role) for role in given if given[role] is not None and role not in taken]:
+        takes = f"{' and '.join(map(spelled, taken))} beside the image" if taken else "the image alone"
         raise InputError(f"{meta.name} takes no {' and no '.join(foreign)}; leave it out: it takes {takes}")
 
 

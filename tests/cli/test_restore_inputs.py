@@ -66,7 +66,7 @@ def test_what_the_model_needs_is_said_once_for_many_images(tmp_path: Path, pixel
     images = [saved(tmp_path / f"{name}.png", pixels) for name in "abc"]
     result = restore(*images, "-o", tmp_path / "out", "--model", model(tmp_path, "noise_level"))
     assert result.exit_code == 1
-    assert result.stderr.count("error: model-noise-level needs noise_level (a number in the values of the image") == 1
+    assert result.stderr.count("error: model-noise-level needs --noise-level (a number in the values of the image") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -74,7 +74,7 @@ def test_what_the_model_does_not_take_is_one_line(tmp_path: Path, tiny: Path, pi
     image = saved(tmp_path / "a.png", pixels)
     result = restore(image, "-o", tmp_path / "out", "--model", tiny, "--mask", image)
     assert result.exit_code == 1
-    assert result.stderr == "error: tiny takes no mask; leave it out: it takes the image alone\n"
+    assert result.stderr == "error: tiny takes no --mask; leave it out: it takes the image alone\n"
 
 
 def test_a_mask_of_another_size_is_one_line_for_the_image_and_the_rest_is_done(

@@ -94,7 +94,7 @@ def restore(
     started = time.perf_counter()
     restorer = run_cancellable(lambda _: Restorer(model, device=device, tile=tile))
     given = {"noise_level": level, "mask": mask, "kernel": kernel, "reference": reference}
-    check_given(restorer.metadata, given)
+    check_given(restorer.metadata, given, lambda role: f"--{role.replace('_', '-')}")
     given |= extra_files.read(mask, kernel, reference)
     outputs.make_folders(plan.jobs)
     say(running_on(restorer))
