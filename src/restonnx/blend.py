@@ -44,9 +44,9 @@ class Blend:
     """
 
     def __init__(self, plan: TilePlan, size: tuple[int, int], *, fade: int = 0, scale: int = 1) -> None:
-        """plan: that of a whole image, or what `touching` left of it.  size: height and width of the image without its
-        padding.  fade: width of the ramps; the plan must have
-        given every tile a halo of half of it.  All in pixels of the image; results are `scale` times as large."""
+        """plan: that of a whole image, or what `touching` left of it; it must have given every tile a halo of half of
+        `fade`.  size: height and width of the image without its padding.  fade: width of the ramps.  All in pixels of
+        the image; results are `scale` times as large."""
         across = plan.grid[1]
         self._plan, self._scale = plan, scale
         self._rows = _seams([tile.core_rows for tile in plan.tiles[::across]], fade, size[0], scale)
