@@ -18,6 +18,7 @@ from restonnx.onnx_export.freeze import freeze
 from restonnx.onnx_export.halo import receptive_radius, sufficient_halo
 from restonnx.onnx_export.stored import check_precision, round_weights
 from restonnx.onnx_export.unroll import DenoisingPrior, Graph, ResidualChain, Unrolled
+from restonnx.tiles import padded
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import RECIPE_KEY, Checkpoint
 from restonnx.training.networks.backbone import Backbone
@@ -32,6 +33,8 @@ PREFERRED_TILE = 1536
 computed 1.14 times at a halo of 64."""
 MOST_STEPS = 100
 """Of RDDM, of which each is a copy of the network's head in the graph, and of consistency models."""
+MARGIN = 8
+"""Pixels that are added to a measured halo: other images reach a little farther than that photograph."""
 LEAST_TILE = 4
 """Side of a tile of the image, in halos."""
 BLENDED_TILE, FADE = 512, 128
@@ -172,7 +175,7 @@ def _tiles(saved: Checkpoint, module: Graph) -> TileSpec:
     exact = receptive_radius(module, saved.recipe.network.channels, multiple)
     degraded, *guide = _damaged_photographs(saved)
     halo = sufficient_halo(module, degraded, multiple, exact, *guide)
-    halo = min(exact, halo + multiple)  # other images reach a little farther than this photograph
+    halo = min(exact, halo + padded(MARGIN, multiple))
     return TileSpec(
         mode="halo",
         multiple=multiple,
