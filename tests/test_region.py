@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spans import spans
 
 from restonnx import InputError, Restorer, arrays
 from restonnx.region import region
@@ -21,11 +22,6 @@ def restorer(tiny: Path) -> Restorer:
 @pytest.fixture(scope="module")
 def stack() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 60000, (3, 101, 83), dtype=np.uint16)
-
-
-def spans(length: int) -> st.SearchStrategy[slice]:
-    pairs = st.tuples(st.integers(0, length - 1), st.integers(1, length))
-    return pairs.map(lambda pair: slice(min(pair), max(pair) + (pair[0] >= pair[1])))
 
 
 @settings(max_examples=25)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spans import spans
 from tiny_model import tiny_model
 
 from restonnx import noise
@@ -72,11 +73,6 @@ def expected_of(image: np.ndarray) -> np.ndarray:
             mean = padded[top : top + TILE, left : left + TILE].mean(axis=(0, 1))
             result += (down[:, None] * across)[..., None] * (padded + mean)
     return result[: image.shape[0], : image.shape[1]]
-
-
-def spans(length: int) -> st.SearchStrategy[slice]:
-    pairs = st.tuples(st.integers(0, length - 1), st.integers(1, length))
-    return pairs.map(lambda pair: slice(min(pair), max(pair) + (pair[0] >= pair[1])))
 
 
 @settings(max_examples=30)

@@ -50,7 +50,7 @@ def test_a_run_gives_what_restore_gives(tiny_gray: Path, tiny_source: Callable[.
     assert np.array_equal(outcome.std, std)
     assert outcome.original is stack
     assert (outcome.provider, outcome.device) == ("CPUExecutionProvider", "cpu")
-    assert outcome.computed >= 2 * stack.size, "two samples, and halos"
+    assert 2 * stack.size <= outcome.computed < 4 * stack.size, "two samples, and halos"
 
 
 def test_a_preview_is_what_the_whole_run_has_there(

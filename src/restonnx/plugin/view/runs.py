@@ -35,7 +35,8 @@ class Runs(QObject):
         if self.kind == RESTORE:
             return
         if self.kind:
-            self._next = kind if self._next != RESTORE else RESTORE
+            if self._next != RESTORE:
+                self._next = kind
             if self._run is not None and self.kind == PREVIEW:
                 self._run.cancel()
             return
