@@ -3,7 +3,8 @@
 RestonnxError
 ├── InputError    the image, the file or an argument of the caller's cannot be used (also a ValueError)
 ├── ModelError    a model file is missing, broken, foreign, or does something that it must not
-├── DeviceError   the device asked for cannot run, or ran out of memory
+├── DeviceError   the device asked for cannot run
+│   └── OutOfMemory   nor with smaller tiles
 └── Cancelled     the caller's `cancel` was set; nothing half-written stays behind
 """
 
@@ -24,6 +25,10 @@ class ModelError(RestonnxError):
 
 class DeviceError(RestonnxError):
     """A device that cannot run the model: missing libraries, no such device, out of memory."""
+
+
+class OutOfMemory(DeviceError):
+    """The memory does not suffice for a tile."""
 
 
 class Cancelled(RestonnxError):

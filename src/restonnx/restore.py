@@ -17,6 +17,7 @@ from restonnx.blend import Blend, touching
 from restonnx.errors import InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
 from restonnx.moments import Moments
+from restonnx.pieces import Runner
 from restonnx.region import region as part_of
 from restonnx.session import Cancel, Session, check_cancelled
 
@@ -121,8 +122,7 @@ class Restorer:
         self.tile = _tile_side(self.metadata, tile)
         _refuse_other_models(self.metadata)
         self._session = Session(self.model, device=device, threads=threads)
-        self.computed = 0
-        """Pixels of all tiles and samples so far, their halos among them."""
+        self._runner = Runner(self._session, self.metadata)
 
     @property
     def metadata(self) -> Metadata:
@@ -142,6 +142,11 @@ class Restorer:
     def fallback(self) -> str | None:
         """Why "auto" runs on the CPU, in one line; None on CUDA, and where the CPU was asked for."""
         return self._session.fallback
+
+    @property
+    def computed(self) -> int:
+        """Pixels of all tiles and samples so far, their halos among them."""
+        return self._runner.computed
 
     @property
     def graph_seconds(self) -> float:
@@ -216,7 +221,7 @@ class Restorer:
                 moments = Moments()
                 for _ in range(samples):
                     check_cancelled(cancel)
-                    restored = self._run_each(feeds | next(noises), cancel)
+                    restored = self._runner.run(feeds | next(noises), cancel, last=done + 1 == total)
                     moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
                     done += 1
                     _report(progress, done, total)
@@ -262,7 +267,8 @@ class Restorer:
             for number, (tile, drawn) in enumerate(zip(plan, noises, strict=True)):
                 check_cancelled(cancel)
                 window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
-                restored = self._run_each({"image": window, **(further or {}), **drawn}, cancel)
+                feeds = {"image": window, **(further or {}), **drawn}
+                restored = self._runner.run(feeds, cancel, last=number + 1 == len(plan))
                 (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
                 out[:, rows, cols] = finished
                 _report(progress, number + 1, len(plan))
@@ -275,15 +281,6 @@ class Restorer:
         size = tiles.padded(height, rule.multiple), tiles.padded(width, rule.multiple)
         plan = tiles.plan(*size, tile=self.tile, halo=_halo(rule), multiple=rule.multiple, shrink=rule.mode == "halo")
         return plan, rule.halo if rule.mode == "overlap" else 0
-
-    def _run_each(self, feeds: Mapping[str, Floats], cancel: Cancel | None) -> Floats:
-        """One image of the batch after the other: the tile's size is for the memory that one takes."""
-        count, _, height, width = feeds["image"].shape
-        self.computed += height * width
-        if count == 1:
-            return self._session.run(feeds, cancel)
-        each = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
-        return np.concatenate([self._session.run(of_one, cancel) for of_one in each])
 
     def _draw(self, seed: int, sample: int, images: int, plane: int, tile: tiles.Tile) -> dict[str, Floats]:
         """The input `noise` (N, K, C', H', W') of a window, N being `images`."""

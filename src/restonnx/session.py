@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from restonnx.errors import Cancelled, DeviceError, InputError, ModelError
+from restonnx.errors import Cancelled, DeviceError, InputError, ModelError, OutOfMemory
 
 if TYPE_CHECKING:
     from restonnx.model import ModelFile
@@ -95,26 +95,35 @@ class Session:
             self.fallback = problem
         self._session = self._on_cpu = _start(model, threads, [CPU])
 
-    def run(self, feeds: Mapping[str, Array], cancel: Cancel | None = None) -> Array:
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        cancel: Cancel | None = None,
+        *,
+        last: bool = False,
+        smaller: bool = False,
+    ) -> Array:
         """One run of the graph: `feeds` by input name, the output `restored` back, finite where `feeds` are.
 
         Values that are not finite on CUDA are computed once more on the CPU; where CUDA was found by "auto" and fails,
         so is this and all that follows, and `fallback` says why.
-        Raises Cancelled soon after `cancel` is set, DeviceError when memory runs out, ModelError when the
-        graph fails.
+        last: nothing is to follow soon, so that working memory is given back afterwards.
+        smaller: the caller can do with smaller tiles, and is told so before CUDA is given up.
+        Raises Cancelled soon after `cancel` is set, OutOfMemory, DeviceError when CUDA fails, ModelError when the graph
+        does.
         """
         try:
-            restored = self._run(self._session, self.device, feeds, cancel)
+            restored = self._run(self._session, self.device, feeds, cancel, last)
         except DeviceError as error:
-            if self.provider == CPU or not self._automatic:
+            if self.provider == CPU or not self._automatic or (smaller and isinstance(error, OutOfMemory)):
                 raise
             self._leave_cuda(str(error))
-            restored = self._run(self._session, self.device, feeds, cancel)
+            restored = self._run(self._session, self.device, feeds, cancel, last)
         if np.isfinite(restored).all() or not all(np.isfinite(value).all() for value in feeds.values()):
             return restored
         if self.provider == CUDA:
             self._on_cpu = self._on_cpu or _start(self._model, self._threads, [CPU])
-            restored = self._run(self._on_cpu, "cpu", feeds, cancel)
+            restored = self._run(self._on_cpu, "cpu", feeds, cancel, last)
             if np.isfinite(restored).all():
                 self.fallback = f"{self.device} gave values that are not finite, so these were computed on the CPU"
                 return restored
@@ -125,11 +134,14 @@ class Session:
         self._session = self._on_cpu = self._on_cpu or _start(self._model, self._threads, [CPU])
         self.provider, self.device, self.fallback = CPU, "cpu", why
 
-    def _run(self, session: Any, device: str, feeds: Mapping[str, Array], cancel: Cancel | None) -> Array:
+    def _run(self, session: Any, device: str, feeds: Mapping[str, Array], cancel: Cancel | None, last: bool) -> Array:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         options.log_severity_level = FATAL
+        if last:
+            arena = "cpu:0" if device == "cpu" else device.replace("cuda", "gpu")
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
         started = time.perf_counter()
         try:
             with _terminating(options, cancel):
@@ -277,7 +289,7 @@ def _explained(error: Exception, name: str, device: str, feeds: Mapping[str, Arr
     text = str(error)
     if isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, text):
         height, width = feeds["image"].shape[-2:] if "image" in feeds else (0, 0)
-        return DeviceError(f"out of memory on {device} with a tile of {height} x {width} pixels: pass a smaller tile")
+        return OutOfMemory(f"out of memory on {device} with a tile of {height} x {width} pixels: pass a smaller tile")
     if device != "cpu" and re.search(r"(?i)cuda|cudnn|cublas", text):
         return DeviceError(f"{device} failed while running {name}: {_first_line(error)}")
     return ModelError(f"{name} failed to run: {_first_line(error)}")

@@ -1,0 +1,92 @@
+"""A tile through the graph: image by image, and in smaller tiles, with the same result, where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restonnx import tiles
+from restonnx.blend import Blend
+from restonnx.errors import OutOfMemory
+
+if TYPE_CHECKING:
+    from restonnx.model import Metadata
+    from restonnx.session import Cancel, Session
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Runner:
+    """A session for tiles of one model."""
+
+    def __init__(self, session: Session, meta: Metadata) -> None:
+        self._session, self._meta = session, meta
+        self._side: int | None = None
+        """Of the smaller tiles, once they were needed."""
+        self.computed = 0
+        """Pixels of all tiles so far."""
+
+    def run(self, feeds: Mapping[str, Floats], cancel: Cancel | None, *, last: bool) -> Floats:
+        """One image of the batch after the other: the tile's size is for the memory that one takes.
+
+        last: as in `Session.run`.
+        """
+        count, _, height, width = feeds["image"].shape
+        self.computed += height * width
+        if count == 1:
+            return self._run_one(feeds, cancel, last)
+        each = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
+        return np.concatenate([self._run_one(of_one, cancel, last) for of_one in each])
+
+    def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, last: bool) -> Floats:
+        """Once memory ran out, all tiles are halved, one time; if that does not suffice either it is an error, or the
+        session goes on elsewhere."""
+        if self._side is None:
+            side = half(self._meta, *feeds["image"].shape[-2:])
+            try:
+                return self._session.run(feeds, cancel, last=last, smaller=side is not None)
+            except OutOfMemory:
+                if side is None:
+                    raise
+                self._side = side
+        return in_pieces(lambda piece: self._session.run(piece, cancel, last=True), feeds, self._meta, self._side)
+
+
+def half(meta: Metadata, height: int, width: int) -> int | None:
+    """The side of tiles of at most a quarter of that size; None where they would be too small, or the network has to
+    see its tiles whole."""
+    side = int((height * width) ** 0.5) // 2 // meta.tile.multiple * meta.tile.multiple
+    enough = side >= tiles.smallest_tile(meta.tile.halo, meta.tile.multiple)
+    return side if enough and meta.tile.mode == "halo" else None
+
+
+def in_pieces(
+    run: Callable[[Mapping[str, Floats]], Floats], feeds: Mapping[str, Floats], meta: Metadata, side: int
+) -> Floats:
+    """What `run` would give of these inputs at once, (1, C, H, W), by tiles of that side."""
+    height, width = feeds["image"].shape[-2:]
+    plan = tiles.plan(height, width, tile=side, halo=meta.tile.halo, multiple=meta.tile.multiple)
+    blend = Blend(plan, (height, width), fade=0, scale=meta.scale)
+    pieces = []
+    for number, tile in enumerate(plan):
+        piece = run({name: _window(meta, name, values, tile) for name, values in feeds.items()})
+        pieces.append(blend.add(number, piece.reshape(-1, *piece.shape[2:])))
+    out = np.empty((len(pieces[0][1]), height * meta.scale, width * meta.scale), np.float32)
+    for (rows, cols), values in pieces:
+        out[:, rows, cols] = values
+    return out[None]
+
+
+def _window(meta: Metadata, name: str, values: Floats, tile: tiles.Tile) -> Floats:
+    """Of an input by the pixel what belongs to the tile; others, such as a noise level and a kernel, as they are."""
+    role = next(spec.role for spec in meta.inputs if spec.name == name)
+    rows, cols, scale = tile.rows, tile.cols, meta.scale
+    if role == "noise":
+        rows, cols = meta.noise_window(rows, cols)
+    elif role == "reference":
+        rows, cols = slice(rows.start * scale, rows.stop * scale), slice(cols.start * scale, cols.stop * scale)
+    elif role not in ("image", "mask"):
+        return values
+    return np.ascontiguousarray(values[..., rows, cols])
