@@ -27,9 +27,11 @@ FLOORS = (
         "session",
         "tiles",
         "blend",
+        "pieces",
         "moments",
         "noise",
         "noise_level",
+        "parallax",
         "arrays",
         "extra_inputs",
     }

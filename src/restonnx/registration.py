@@ -1,7 +1,7 @@
 """A second camera's image of the same place, brought onto the pixels of the first one's result.
 
 This is what models with the input `reference` are given: the second image turned, scaled and moved to where the first
-one has the same things, with the colours of the first one, and 0 where it sees nothing, as in training
+one has the same things, near ones too, with the colours of the first one, and 0 where it sees nothing, as in training
 (`training.degradations.dual_camera`).
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from restonnx import arrays
+from restonnx import arrays, parallax
 from restonnx.errors import InputError
 from restonnx.homography import LEAST_MATCHES, Matrix, by_features, by_pixels, inverse, moved, zoom_of
 from restonnx.session import Cancel, check_cancelled
@@ -57,6 +57,7 @@ def aligned(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | None
         all of it or a part.  scale: how much larger the result is than the image (`metadata.scale`).
     Returns an array of the image's dtype and channels (without alpha), `scale` times as large: in it the reference's
     detail with the image's colours, never darker than 1/255 of white; and 0 outside the reference's field of view.
+    What the homography leaves, such as the parallax of near things, is found for every pixel (`parallax.flow`).
     Raises InputError where the two cannot be brought together, and Cancelled.
     """
     first, second = _planes(image, "the image"), _planes(reference, "the reference")
@@ -71,8 +72,9 @@ def aligned(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | None
     size = (first[0].shape[1] * scale, first[0].shape[2] * scale)
     scaling, dtype = first[1], np.dtype(arrays.as_array(image).dtype)
     result_dtype = dtype if dtype.kind in "iu" else np.dtype(np.float32)
+    distance = _distance(first[0].mean(axis=0), values.mean(axis=0), found, scale, cancel)
     out = np.empty((*size, colours), result_dtype)
-    for rows, seen, block in _warped(values, found, size):
+    for rows, seen, block in _warped(values, found, size, distance):
         check_cancelled(cancel)
         filled = np.where(seen, block.clip(DARKEST, 1), np.float32(0))
         out[rows] = arrays.to_dtype(scaling.from_unit(filled).transpose(1, 2, 0), result_dtype)
@@ -134,7 +136,20 @@ def _colours(first: Floats, second: Floats, found: Registration, scale: int) -> 
     return gains, offsets
 
 
-def _warped(values: Floats, found: Registration, size: tuple[int, int]) -> Iterator[tuple[slice, Array, Floats]]:
+def _distance(first: Floats, second: Floats, found: Registration, scale: int, cancel: Cancel | None) -> Floats:
+    """(2, H, W): by how much what the reference shows is off to the right and downwards after the homography, in
+    pixels of the result."""
+    size = (first.shape[0] * scale, first.shape[1] * scale)
+    onto, seen = np.empty(size, np.float32), np.empty(size, bool)
+    for rows, of_rows, block in _warped(second[None], found, size):
+        check_cancelled(cancel)
+        onto[rows], seen[rows] = block[0], of_rows
+    return parallax.flow(first, onto, seen, scale, lambda: check_cancelled(cancel))
+
+
+def _warped(
+    values: Floats, found: Registration, size: tuple[int, int], distance: Floats | None = None
+) -> Iterator[tuple[slice, Array, Floats]]:
     """(rows of the result, (h, W) whether the reference sees it, (C, h, W) what it sees), by cubic splines."""
     from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 
@@ -146,6 +161,8 @@ def _warped(values: Floats, found: Registration, size: tuple[int, int]) -> Itera
     for top in range(0, size[0], ROWS):
         rows = slice(top, min(top + ROWS, size[0]))
         y, x = np.mgrid[rows, : size[1]].astype(np.float64)
+        if distance is not None:
+            x, y = x + distance[0, rows], y + distance[1, rows]
         there_x, there_y = found.places(x, y)
         seen = (there_x >= 1) & (there_x <= values.shape[2] - 2) & (there_y >= 1) & (there_y <= values.shape[1] - 2)
         block = np.zeros((len(values), *seen.shape), np.float32)

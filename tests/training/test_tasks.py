@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from importlib.resources import as_file, files
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from restonnx.diffusion.resizing import Downsample
+from restonnx.images import read
 from restonnx.training.degradations.deblur import Deblur
 from restonnx.training.degradations.dehaze import Dehaze
 from restonnx.training.degradations.derain import Derain
@@ -317,6 +320,22 @@ def test_cameras_that_agree_show_the_same_in_the_middle_and_nothing_around() -> 
     torch.testing.assert_close(wide, Downsample(2).forward(clean))
     torch.testing.assert_close(tele[..., 16:48, 16:48], clean[..., 16:48, 16:48], atol=1e-4, rtol=0)
     assert tele.count_nonzero() == tele[..., 16:48, 16:48].count_nonzero()
+
+
+def test_the_flow_takes_back_what_parallax_has_moved() -> None:
+    with as_file(files("restonnx") / "zoo" / "demo_clean.png") as path:
+        pixels = torch.from_numpy(np.asarray(read(path).pixels)).float() / 255
+    clean = pixels.permute(2, 0, 1)[None, :, :256, :320]
+    alike: dict[str, Any] = {"colour": 0, "noise": (0, 0), "softness": (0.01, 0.01), "view": "centre"}
+    off, found = (
+        DualCamera(misregistration=0, parallax=(8, 8), flow=flow, **alike).degrade(clean, generator())[2]
+        for flow in (False, True)
+    )
+    seen = (off > 0) & (found > 0)
+    assert ((found > 0) == (off > 0)).float().mean() > 0.95  # only at the rim another part is seen
+    before, after = (float((clean - tele)[seen].abs().mean()) for tele in (off, found))
+    assert before > 0.02
+    assert after < before / 3
 
 
 def test_crops_lie_inside_outside_and_across_the_second_cameras_view() -> None:

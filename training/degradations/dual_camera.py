@@ -2,19 +2,21 @@
 
 The wide image is the scene reduced (`diffusion.resizing.Downsample`), with its noise.  The reference is the scene as
 the other camera has it once it was registered and warped onto the large image's pixels: colours that another sensor
-and white balance give (as a gain, an offset and a gamma per channel), and what registration leaves: a smooth error, and
-parallax, by which things at other depths are moved (Wang et al. 2021, arXiv 2109.08796).  Outside its field of view the
-reference is 0.
+and white balance give (as a gain, an offset and a gamma per channel), and what a homography leaves: a smooth error, and
+parallax, by which things at other depths are moved (Wang et al. 2021, arXiv 2109.08796).  What the flow then finds of
+both is taken back, as in `restonnx.registration`.  Outside its field of view the reference is 0.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
+from restonnx import parallax
 from restonnx.diffusion.resizing import Downsample
 from restonnx.training.degradations.draws import check_rising, uniform
 from restonnx.training.degradations.fields import centred_grid, low_pass, moved, smooth
@@ -42,6 +44,8 @@ class DualCamera(BaseModel):
     """Standard deviation of the wide camera's noise at mid-grey, in 1/255; the other has half of it."""
     softness: tuple[float, float] = (0.01, 0.6)
     """Blur of the reference, in pixels of the large image."""
+    flow: bool = False
+    """Whether the flow is searched and taken back, by the processor; else errors are as large as the above say."""
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
@@ -57,9 +61,11 @@ class DualCamera(BaseModel):
         clean = clean[..., :height, :width]
         sigma, shot = uniform(clean, generator, *self.noise) / 255, uniform(clean, generator)
         wide = poisson_gaussian(Downsample(self.scale).forward(clean), sigma, shot, generator)
-        return clean, wide, self._reference(clean, sigma, shot, generator)
+        tele = self._tele(clean, sigma, shot, generator)
+        seen = self._seen(clean, generator)
+        return clean, wide, _found_again(tele, seen, wide) if self.flow else tele * seen
 
-    def _reference(self, clean: Tensor, sigma: Tensor, shot: Tensor, generator: Generator) -> Tensor:
+    def _tele(self, clean: Tensor, sigma: Tensor, shot: Tensor, generator: Generator) -> Tensor:
         most = uniform(clean, generator, 0, self.misregistration)[:, 0]
         down, right = (most * smooth(clean, generator, (80.0, 400.0))[:, 0] for _ in range(2))
         depth = torch.sigmoid(8 * smooth(clean, generator, (40.0, 250.0)))[:, 0]
@@ -71,8 +77,7 @@ class DualCamera(BaseModel):
         draws = self.colour * torch.randn(3, *clean.shape[:2], 1, 1, device=clean.device, generator=generator)
         gain, gamma, offset = draws[0].exp(), draws[1].exp(), 0.2 * draws[2]
         tele = gain * tele.clamp(min=1e-4) ** gamma + offset
-        tele = poisson_gaussian(tele, sigma / 2, shot, generator).clamp(1 / 255, 1)
-        return tele * self._seen(clean, generator)
+        return poisson_gaussian(tele, sigma / 2, shot, generator).clamp(1 / 255, 1)
 
     def _seen(self, like: Tensor, generator: Generator) -> Tensor:
         """(N, 1, H, W): 1 in the second camera's field of view, else 0."""
@@ -86,3 +91,15 @@ class DualCamera(BaseModel):
             turned = torch.where(uniform(like, generator) < 0.5, along, -along)
             seen = seen & ((turned > line) | (uniform(like, generator) < 0.77))
         return seen.float()
+
+
+def _found_again(tele: Tensor, seen: Tensor, wide: Tensor) -> Tensor:
+    """Everything moved to where the wide image has it, as far as the flow tells; 0 where it is out of view."""
+    scale = tele.shape[-1] // wide.shape[-1]
+    grey, other = (image.mean(dim=1).numpy(force=True) for image in (wide, tele))
+    flow = np.stack(
+        [parallax.flow(*each, scale) for each in zip(grey, other, seen[:, 0].numpy(force=True) > 0, strict=True)]
+    )
+    right, down = torch.from_numpy(flow).to(tele.device).unbind(dim=1)
+    there = moved(seen, down, right) > 0.999
+    return moved(tele, down, right, mode="bicubic").clamp(1 / 255, 1) * there

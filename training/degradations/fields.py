@@ -47,12 +47,12 @@ def plane(like: Tensor, generator: Generator) -> Tensor:
     return (slope + 0.5).clamp(0, 1)
 
 
-def moved(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def moved(image: Tensor, down: Tensor, right: Tensor, *, mode: str = "bilinear") -> Tensor:
     """Each pixel taken from so many pixels further down and right, (N, H, W) each; the border is mirrored."""
     height, width = image.shape[-2:]
     y, x = centred_grid(image)
     grid = torch.stack([(x + right) * 2 / width, (y + down) * 2 / height], dim=-1).to(image.dtype)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(image, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def centred_grid(like: Tensor) -> tuple[Tensor, Tensor]:
