@@ -43,6 +43,9 @@ class Registration:
     error: float
     """The median distance by which they are off, in pixels of the result."""
 
+    def __str__(self) -> str:
+        return f"{self.matches} places agree, off by {self.error:.2f} pixels"
+
     def places(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Where the reference has what the result has at (x, y)."""
         m = self.matrix

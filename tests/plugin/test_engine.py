@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny_source import source
 
 import restonnx
 from restonnx import Cancelled, InputError
+from restonnx.images import read
 from restonnx.plugin.engine import Engine, Job, blended, difference, without_colour
 from restonnx.plugin.settings import Settings
 from restonnx.plugin.source import Source
@@ -62,6 +64,34 @@ def test_a_preview_is_what_the_whole_run_has_there(
     whole = restonnx.restore(stack, tiny_gray, axes="ZYX").astype(int)
     assert np.abs(outcome.restored - whole[region]).max() <= 1
     assert np.array_equal(outcome.original, stack[region])
+
+
+def test_a_reference_of_another_size_is_registered_once_for_many_previews(
+    tmp_path: Path, tiny_source: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from restonnx import registration
+
+    with as_file(files("restonnx") / "zoo" / "demo_clean.png") as path:
+        scene = np.asarray(read(path).pixels)[:256, :320]
+    wide, tele = scene[::2, ::2].copy(), scene[40:220, 50:300].copy()
+    asked, aligned = [], registration.aligned
+    monkeypatch.setattr(registration, "aligned", lambda *given, **more: asked.append(1) or aligned(*given, **more))
+    model = tiny_model(tmp_path / "two.onnx", name="two", scale=2, draws=0, extra=("reference",))
+    engine, where, given = Engine(), tiny_source(wide, rgb=True), {"reference": tele}
+    region = where.region(slice(20, 60), slice(30, 90))
+    for _ in range(2):
+        preview = engine.run(Job(where, Settings(model=str(model)), region, given, preview=True))
+    assert len(asked) == 1
+    whole = engine.run(Job(where, Settings(model=str(model)), given=given))
+    expected, found = aligned(wide, tele, scale=2)
+    assert np.array_equal(whole.restored, restonnx.restore(wide, model, reference=expected))
+    assert np.abs(preview.restored - whole.restored[40:120, 60:180].astype(int)).max() <= 1
+    assert str(whole.registration) == str(found)
+    on_place = engine.run(Job(where, Settings(model=str(model)), given={"reference": expected}))
+    assert np.array_equal(on_place.restored, whole.restored)
+    assert on_place.registration is None
+    with pytest.raises(InputError, match="the reference is too small"):
+        engine.run(Job(where, Settings(model=str(model)), given={"reference": tele[:20]}))
 
 
 def test_many_previews_look_at_the_whole_image_once(

@@ -62,7 +62,7 @@ def placed(reference: Picture, picture: Picture, scale: int, *, always: bool, ca
     from restonnx.registration import aligned
 
     onto, found = aligned(picture.pixels, reference.pixels, scale=scale, cancel=cancel)
-    return onto, f"the reference was registered: {found.matches} places agree, off by {found.error:.2f} pixels"
+    return onto, f"the reference was registered: {found}"
 
 
 def _read_npy(path: Path) -> Any:

@@ -22,6 +22,7 @@ from restonnx.restore import Progress, Restorer, load_model, tile_within
 
 if TYPE_CHECKING:
     from restonnx.model import Metadata
+    from restonnx.registration import Registration
     from restonnx.session import Cancel
 
 CHUNK = 512
@@ -68,6 +69,8 @@ class Outcome:
     seconds: float
     computed: int
     """Pixels that went through the model, with the surroundings that tiles and previews need; all samples counted."""
+    registration: Registration | None = None
+    """Where the reference was found, if it had to be looked for."""
 
     @property
     def pixels_per_second(self) -> float:
@@ -86,6 +89,7 @@ class Engine:
         self._key: tuple[Any, ...] = ()
         self._restorer: Restorer | None = None
         self._scaled: tuple[Any, str, str, arrays.Scaling] | None = None
+        self._registered: tuple[Any, Any, int, Any, Registration] | None = None
 
     def load(self, settings: Settings) -> Restorer:
         """The model on its device; kept until another one is asked for. Raises what `Restorer` raises."""
@@ -99,7 +103,7 @@ class Engine:
 
     def release(self) -> None:
         """Give back the memory of the model, on a GPU above all."""
-        self._restorer = self._scaled = None
+        self._restorer = self._scaled = self._registered = None
 
     def run(self, job: Job, progress: Progress | None = None, cancel: Cancel | None = None) -> Outcome:
         """Do the job. Raises what `Restorer` raises; nothing is left on the disk then."""
@@ -111,6 +115,7 @@ class Engine:
         source = job.source
         layout = arrays.layout(source.data, source.axes)
         scaling = self._scaling(source, layout, meta.domain, fresh=not job.preview)
+        reference, registration = self._reference(job, layout, meta.scale, cancel)
         started, before = time.perf_counter(), restorer.computed
         out, holder = _room(job, settings, layout, meta.scale)
         try:
@@ -123,7 +128,7 @@ class Engine:
                 noise_level=settings.noise_level if "noise_level" in asked_for(meta) else None,
                 mask=job.given.get("mask"),
                 kernel=job.given.get("kernel"),
-                reference=job.given.get("reference"),
+                reference=reference,
                 progress=progress,
                 cancel=cancel,
                 region=job.region,
@@ -152,7 +157,23 @@ class Engine:
             fallback=restorer.fallback,
             seconds=time.perf_counter() - started,
             computed=restorer.computed - before,
+            registration=registration,
         )
+
+    def _reference(
+        self, job: Job, layout: arrays.Layout, scale: int, cancel: Cancel | None
+    ) -> tuple[Any, Registration | None]:
+        """On the result's pixels: of a single image one of another size is registered, once for many previews."""
+        reference, image = job.given.get("reference"), job.source.data
+        size = (layout.height * scale, layout.width * scale)
+        if reference is None or layout.plane_axes or tuple(reference.shape[:2]) == size:
+            return reference, None
+        kept = self._registered
+        if kept is None or kept[0] is not image or kept[1] is not reference or kept[2] != scale or not job.preview:
+            from restonnx.registration import aligned
+
+            self._registered = kept = (image, reference, scale, *aligned(image, reference, scale=scale, cancel=cancel))
+        return kept[3:]
 
     def _scaling(self, source: Source, layout: arrays.Layout, domain: str, *, fresh: bool) -> arrays.Scaling:
         """That of the whole layer, asked once for many previews: it looks at all planes."""

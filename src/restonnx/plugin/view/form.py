@@ -33,7 +33,7 @@ TIPS = {
     "noise_level": "Standard deviation of the noise in the image's own values",
     "mask": "Labels or shapes that cover what is to be restored, such as missing pixels or a shadow",
     "kernel": "An image layer that holds the point spread function; both sides odd",
-    "reference": "An image layer of the same place, of the size of the result",
+    "reference": "An image layer of the same place; of another size than the result it is registered first",
 }
 
 

@@ -202,7 +202,8 @@ class RestoreWidget(QWidget):
         self.panel.runs_on.setText(words.where(result.provider, result.device, result.fallback))
         if kind == PREPARE:
             return
-        self.panel.show_idle(f"{result.seconds:.1f} s, {result.pixels_per_second / 1e6:.2g} MP/s")
+        found = f"; reference: {result.registration}" if result.registration else ""
+        self.panel.show_idle(f"{result.seconds:.1f} s, {result.pixels_per_second / 1e6:.2g} MP/s{found}")
         self._replacing = True
         try:
             self._show(result)
