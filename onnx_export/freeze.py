@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from restonnx.errors import ModelError
+from restonnx.files import replaced
 from restonnx.model import METADATA_KEY, InputSpec, Metadata
 from restonnx.onnx_export.stored import round_weights, store
 
@@ -101,13 +101,8 @@ def freeze(
 
 def write_whole(path: Path, content: bytes) -> None:
     """The file is there with all of its content, or as it was."""
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with replaced(path, overwrite=True) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def to_onnx(

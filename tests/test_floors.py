@@ -34,6 +34,7 @@ FLOORS = (
         "parallax",
         "arrays",
         "extra_inputs",
+        "files",
     }
     | {"region"},
     {"restore", "solve", "user_physics"},

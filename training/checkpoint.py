@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from restonnx.errors import InputError, ModelError
+from restonnx.files import replaced
 from restonnx.training.networks.backbone import Backbone
 from restonnx.training.networks.denoiser import Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
@@ -89,9 +89,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": repr(checkpoint.seconds),
         "parent": checkpoint.parent or "",
     }
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(serialised(tensors, metadata))  # with the permissions that other files get
-    os.replace(temporary, path)
+    with replaced(path, overwrite=True) as temporary:
+        temporary.write_bytes(serialised(tensors, metadata))  # with the permissions that other files get
 
 
 def load(path: str | Path) -> Checkpoint:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restonnx.errors import InputError
+from restonnx.files import replaced
 from restonnx.images import SUFFIXES
-from restonnx.images.files import replaced
 from restonnx.restore import Restorer
 from restonnx.training.evaluation.classical.every import classical
 from restonnx.training.evaluation.damage import noisy

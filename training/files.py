@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from restonnx import arrays
 from restonnx.errors import InputError
+from restonnx.files import explained
 from restonnx.images import read
-from restonnx.images.files import explained
 from restonnx.images.picture import to_depth
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Slices = tuple[slice, slice]
 """Rows and columns."""
 
-BLOCK = 512
-"""Pixels of the result along each side that are searched at once, so that the memory stays flat."""
+BLOCK = 768
+"""Pixels of the result along each side that a thread searches at once, so that the memory stays flat."""
+THREADS = 4
+"""At most, each with a block."""
 MARGIN = 64
 """Pixels around a block that are searched with it; nothing further away is found."""
 RADIUS = 10
@@ -39,30 +43,40 @@ def flow(image: Floats, reference: Floats, seen: Array, scale: int, check: Calla
     Returns (2, scale h, scale w): what the image has at x, y of the enlarged pixels lies in the reference at
     x + flow[0], y + flow[1]; 0 where a block of it sees nothing.
     """
-    from skimage.registration import optical_flow_ilk
-    from skimage.transform import resize
-
     found = np.zeros((2, *reference.shape), np.float32)
-    for block in _blocks(reference.shape, BLOCK // scale * scale):
+
+    def search(block: Slices) -> None:
         check()
         searched = _searched(block, seen, scale)
         if searched is None:
-            continue
-        weight = seen[searched].astype(np.float32)
+            return
         small = image[tuple(slice(part.start // scale, part.stop // scale) for part in searched)]
-        enlarged = resize(small, weight.shape, order=3, anti_aliasing=False)  # type: ignore[no-untyped-call]
-        soft = _mean(reference[searched], weight, 0.4 * scale if scale > 1 else 0.0)  # as the image is
-        moved = optical_flow_ilk(  # type: ignore[no-untyped-call]
-            _evened(enlarged.astype(np.float32), weight),
-            _evened(soft, weight),
-            radius=RADIUS,
-            num_warp=WARPS,
-            gaussian=True,
-        )
+        moved = _moved(small, reference[searched], seen[searched].astype(np.float32), scale)
         both = tuple(slice(max(b.start, s.start), min(b.stop, s.stop)) for b, s in zip(block, searched, strict=True))
         within = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(both, searched, strict=True))
-        found[(slice(None), *both)] = moved[(slice(None, None, -1), *within)].clip(-MARGIN, MARGIN)
+        found[(slice(None), *both)] = moved[(slice(None), *within)]
+
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "restonnx-flow") as threads:
+        for _ in threads.map(search, _blocks(reference.shape, BLOCK // scale * scale)):
+            pass
     return found
+
+
+def _moved(image: Floats, reference: Floats, weight: Floats, scale: int) -> Floats:
+    """The flow of one block, (2, H, W), right and down."""
+    from skimage.registration import optical_flow_ilk
+    from skimage.transform import resize
+
+    enlarged = resize(image, weight.shape, order=3, anti_aliasing=False)  # type: ignore[no-untyped-call]
+    soft = _mean(reference, weight, 0.4 * scale if scale > 1 else 0.0)  # as the image is
+    down, right = optical_flow_ilk(  # type: ignore[no-untyped-call]
+        _evened(enlarged.astype(np.float32), weight),
+        _evened(soft, weight),
+        radius=RADIUS,
+        num_warp=WARPS,
+        gaussian=True,
+    )
+    return np.stack([right, down]).clip(-MARGIN, MARGIN)
 
 
 def _blocks(size: tuple[int, ...], side: int) -> Iterator[Slices]:

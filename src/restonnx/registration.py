@@ -27,6 +27,9 @@ LEAST_SIDE = 32
 """Pixels: nothing is found in smaller ones."""
 DARKEST = 1 / 255
 """Of white: what the reference has at least where it sees something, as 0 says that it does not."""
+SMOOTH = 2.0
+"""Standard deviation of the blur under which colours are compared, in pixels of images so reduced that the longer side
+has a quarter of `SEARCHED_SIDE`."""
 ROWS = 256
 """Of the result that are made at once."""
 
@@ -118,15 +121,18 @@ def _colours(first: Floats, second: Floats, found: Registration, scale: int) -> 
 
     height, width = first.shape[1:]
     step = max(1, round(max(height, width) / (SEARCHED_SIDE / 4)))
-    y, x = np.mgrid[0:height:step, 0:width:step].astype(np.float64)
-    there_x, there_y = found.places((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5)
-    blur = 2.0 * step
     zoom = zoom_of(found.matrix, (width * scale / 2, height * scale / 2)) * scale
-    inside = (there_x > 0) & (there_x < second.shape[2] - 1) & (there_y > 0) & (there_y < second.shape[1] - 1)
+    there_step = max(1, round(step * zoom))
+    ours_reduced, theirs_reduced = _means(first, step), _means(second, there_step)
+    y, x = (np.mgrid[: ours_reduced.shape[1], : ours_reduced.shape[2]] + 0.5) * step * scale - 0.5
+    there_x, there_y = ((place + 0.5) / there_step - 0.5 for place in found.places(x, y))
+    rows, columns = theirs_reduced.shape[1:]
+    inside = (there_x > 0) & (there_x < columns - 1) & (there_y > 0) & (there_y < rows - 1)
     gains, offsets = np.ones(len(first), np.float32), np.zeros(len(first), np.float32)
-    for n, (ours, theirs) in enumerate(zip(first, second, strict=True)):
-        wanted = gaussian_filter(ours, blur)[::step, ::step][inside].astype(np.float64)
-        given = map_coordinates(gaussian_filter(theirs, blur * zoom), (there_y[inside], there_x[inside]), order=1)
+    for n, (ours, theirs) in enumerate(zip(ours_reduced, theirs_reduced, strict=True)):
+        wanted = gaussian_filter(ours, SMOOTH)[inside].astype(np.float64)
+        smoothed = gaussian_filter(theirs, SMOOTH * step * zoom / there_step)
+        given = map_coordinates(smoothed, (there_y[inside], there_x[inside]), order=1)
         kept = np.ones(len(given), bool)
         for _ in range(3):
             if kept.sum() < LEAST_MATCHES or given[kept].std() < 1e-3:
@@ -137,6 +143,14 @@ def _colours(first: Floats, second: Floats, found: Registration, scale: int) -> 
         if not 0.1 < gains[n] < 10:
             gains[n], offsets[n] = 1.0, float(np.mean(wanted - given)) if len(given) else 0.0
     return gains, offsets
+
+
+def _means(image: Floats, step: int) -> Floats:
+    """Of squares of `step` pixels; what is left at the end is left out."""
+    height, width = (side // step for side in image.shape[1:])
+    squares = image[:, : height * step, : width * step].reshape(len(image), height, step, width, step)
+    means: Floats = squares.mean(axis=(2, 4))
+    return means
 
 
 def _distance(first: Floats, second: Floats, found: Registration, scale: int, cancel: Cancel | None) -> Floats:

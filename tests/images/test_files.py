@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restonnx import images
+from restonnx import files, images
 from restonnx.errors import Cancelled, InputError
-from restonnx.images import Picture, files, png
+from restonnx.images import Picture, png
 
 PICTURE = Picture(np.zeros((8, 9, 3), np.uint8), "YXS")
 Fails = Callable[..., Any]

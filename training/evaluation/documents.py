@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from restonnx import library
-from restonnx.images import files
+from restonnx import files, library
 from restonnx.training.evaluation.measures import LOW_SIGMA
 
 Report = dict[str, Any]

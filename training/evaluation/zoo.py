@@ -12,7 +12,7 @@ import numpy as np
 
 from restonnx import library
 from restonnx.errors import Cancelled, InputError, RestonnxError
-from restonnx.images.files import replaced
+from restonnx.files import replaced
 from restonnx.onnx_file import parse
 from restonnx.restore import Restorer
 from restonnx.training.checkpoint import RECIPE_KEY

@@ -101,7 +101,7 @@ def _table(rows: list[Speed]) -> Any:
 
 
 def _write(path: Path, rows: list[Speed], overwrite: bool) -> None:
-    from restonnx.images.files import replaced
+    from restonnx.files import replaced
     from restonnx.training.machine import facts
 
     content = {"machine": facts(), "measured": [row.summary() for row in rows]}

@@ -6,8 +6,8 @@
 from pathlib import Path
 
 from restonnx.errors import InputError
+from restonnx.files import explained, replaced
 from restonnx.images import jpeg, png, tiff, webp
-from restonnx.images.files import explained, replaced
 from restonnx.images.picture import Picture, Resolution
 
 __all__ = ["SUFFIXES", "Picture", "Resolution", "read", "write"]

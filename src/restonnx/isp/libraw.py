@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from restonnx.errors import InputError
-from restonnx.images.files import explained
+from restonnx.files import explained
 from restonnx.isp import cfa, colors, dng_tags, transcode
 from restonnx.isp.frame import MONOCHROME, Frame, FrameMeta, Matrix, Pattern
 

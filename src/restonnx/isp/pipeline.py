@@ -231,7 +231,7 @@ def _write_dng(
     compression: dng.Compression,
     overwrite: bool,
 ) -> None:
-    from restonnx.images.files import explained, replaced
+    from restonnx.files import explained, replaced
     from restonnx.images.picture import to_depth
 
     preview = np.empty(picture.pixels.shape, np.uint8)

@@ -21,7 +21,7 @@ def path() -> Path:
 
 def keep(task: str, settings: Settings) -> None:
     """Remember them; where that is not possible, the next run begins with the defaults."""
-    from restonnx.images.files import replaced
+    from restonnx.files import replaced
 
     target = path()
     with suppress(OSError, InputError):

@@ -53,7 +53,7 @@ def raw_file() -> Path:
     """Write the sample's DNG. -> where it lies."""
     import platformdirs
 
-    from restonnx.images.files import explained, replaced
+    from restonnx.files import explained, replaced
     from restonnx.isp import dng
 
     path = Path(platformdirs.user_cache_dir("restonnx", appauthor=False)) / "noisy-photograph.dng"

@@ -40,8 +40,8 @@ def write_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     """
     import tifffile
 
+    from restonnx.files import explained, replaced
     from restonnx.images import tiff_ifd
-    from restonnx.images.files import explained, replaced
 
     target, overwrite = _target(path, TIFF_SUFFIXES)
     pixels, rgb = _finest(data, meta), bool(meta.get("rgb"))
