@@ -101,6 +101,32 @@ def test_memory_that_does_not_suffice_for_a_tile_suffices_for_its_pieces(tmp_pat
     np.testing.assert_array_equal(restored, expected)
 
 
+HELD = """
+import resource, sys
+import numpy as np
+from restonnx.restore import Restorer
+
+def held():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+restorer = Restorer(sys.argv[1], device="cpu", threads=1, tile=1024)
+image = np.zeros((1024, 1024, 3), np.uint8)
+restorer(image[:64, :64])
+before = held()
+restorer(image)
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its own memory as Linux tells it")
+def test_after_a_run_the_memory_of_its_tiles_is_given_back(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, draws=0, convs=2)  # 128 MB for each convolution
+    command = [sys.executable, "-c", HELD, str(model)]
+    grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 150  # MB; 531 where it was kept
+
+
 class Failing:
     """Stands for an onnxruntime.InferenceSession on CUDA that has too little memory for larger tiles."""
 
