@@ -44,10 +44,10 @@ class Registration:
     matches: int
     """How many points agree on it."""
     error: float
-    """The median distance by which they are off, in pixels of the result."""
+    """The median distance by which they are off, in pixels of the result; before `parallax.flow`."""
 
     def __str__(self) -> str:
-        return f"{self.matches} places agree, off by {self.error:.2f} pixels"
+        return f"{self.matches} places agree to {self.error:.2f} pixels; the rest was found pixel by pixel"
 
     def places(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Where the reference has what the result has at (x, y)."""
