@@ -25,7 +25,7 @@ HIDDEN = ("none", "raw", "linear")
 
 
 def degradation(task: str, settings: Sequence[str] = ()) -> AnyDegradation:
-    """The degradation of a task, with "key=value" settings.
+    """The degradation of a task, with "key=value" settings; of a range both ends, or one number for them.
 
     task: a shipped recipe's name, a recipe's file, or a kind of damage with its defaults.
     Raises InputError in one line.
@@ -41,15 +41,19 @@ def degradation(task: str, settings: Sequence[str] = ()) -> AnyDegradation:
     if content["kind"] in HIDDEN:
         raise InputError(f"{task} does nothing to an image that could be written: give one of {', '.join(kinds)}")
     content |= WHOLE.get(content["kind"], {})
+    fields = kinds[content["kind"]].model_fields
     for setting in settings:
         set_value(content, setting)
+    for key, value in content.items():  # one number for both ends of a range
+        if isinstance(value, (int, float)) and isinstance(fields[key].default if key in fields else None, tuple):
+            content[key] = [value, value]
     try:
         made: AnyDegradation = TypeAdapter(Degradation).validate_python(content)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in problem["loc"][1:])
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(name for name in kinds[content["kind"]].model_fields if name != "kind")
+            known = ", ".join(name for name in fields if name != "kind")
             raise InputError(f"{task} has no setting {key!r}; it has {known}") from None
         said = problem["msg"].removeprefix("Value error, ")
         raise InputError(f"{key}: {said}" if key else said) from None

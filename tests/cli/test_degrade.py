@@ -55,6 +55,12 @@ def test_sixteen_bits_stay_sixteen(tmp_path: Path) -> None:
     assert len(np.unique(found)) > 600
 
 
+def test_one_number_stands_for_both_ends_of_a_range(photograph: Path, tmp_path: Path) -> None:
+    for name, noise in (("a.png", "0.03"), ("b.png", "[0.03,0.03]")):
+        assert degrade("dehaze", photograph, "-o", tmp_path / name, "--set", f"noise={noise}").exit_code == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
 def test_a_setting_that_does_nothing_leaves_the_image(photograph: Path, tmp_path: Path) -> None:
     settings = ("--set", "transmission=[1,1]", "--set", "noise=[0,0]")
     assert degrade("dehaze", photograph, "-o", tmp_path / "b.png", *settings).exit_code == 0

@@ -24,7 +24,11 @@ INPUTS = typer.Argument(metavar="IN", help="Clean images, or folders of them.", 
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one image.")
 PAIRS = typer.Option("--pairs", help="Make OUT a set for `restonnx train --pairs`: OUT/input and OUT/gt, as PNG files.")
 SEED = typer.Option(min=0, max=2**31 - 1, metavar="N", help="The same seed does the same to the same images.")
-SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the damage; may be repeated.")
+SET = typer.Option(
+    "--set",
+    metavar="KEY=VALUE",
+    help="Change a setting of the damage, such as noise=5, or noise=[0,10] for a range; may be repeated.",
+)
 OVERWRITE = typer.Option("--overwrite", help="Replace outputs that exist. An input is never replaced.")
 RECURSIVE = typer.Option("--recursive", "-r", help="Look into the folders inside folders too.")
 
