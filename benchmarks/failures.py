@@ -50,14 +50,20 @@ def worst(restorer: Restorer, suite: Suite, test: Test, data: Path, images: int)
     for index in limited(len(names), images):
         sample = test.source.sample(data, index, suite.channels)
         result = restored(restorer, sample)
-        error = np.abs(result - sample.truth).reshape(*result.shape[:2], -1).mean(axis=2)
-        half = SIDE // 2
-        pieces = uniform_filter(error, SIDE)[half : 1 - half, half : 1 - half]
-        row, column = (int(n) // sample.scale * sample.scale for n in np.unravel_index(pieces.argmax(), pieces.shape))
-        if pieces.max() > found[0]:
+        error, row, column = worst_piece(sample, result)
+        if error > found[0]:
             where = f"{test.name}, {names[index]}, row {row}, column {column}"
-            found = float(pieces.max()), panels(sample, result, row, column), where
+            found = error, panels(sample, result, row, column), where
     return found[1:]
+
+
+def worst_piece(sample: Sample, result: Floats) -> tuple[float, int, int]:
+    """Its mean absolute error, and its first row and column."""
+    error = np.abs(result - sample.truth).reshape(*result.shape[:2], -1).mean(axis=2)
+    half = SIDE // 2
+    pieces = uniform_filter(error, SIDE)[half : 1 - half, half : 1 - half]
+    row, column = (int(n) // sample.scale * sample.scale for n in np.unravel_index(pieces.argmax(), pieces.shape))
+    return float(pieces.max()), row, column
 
 
 def panels(sample: Sample, result: Floats, row: int, column: int) -> Floats:
