@@ -140,6 +140,22 @@ def test_what_is_nearer_is_found_too(monkeypatch: pytest.MonkeyPatch, block: int
     assert np.abs(down)[detail].mean() < 0.3
 
 
+def test_in_large_images_things_are_found_further_away_than_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallax, "BLOCK", 128)
+    monkeypatch.setattr(parallax, "MARGIN", 16)
+    near, small = shifted(scene(), 28.0).mean(-1).astype(np.float32), wide().mean(-1).astype(np.float32) / 255
+    seen, off = np.ones(near.shape, bool), []
+    for whole in (130, 2000):
+        monkeypatch.setattr(parallax, "WHOLE", whole)
+        right = parallax.flow(small, near, seen, 2)[0]
+        x = np.arange(near.shape[1])
+        true = -28 / (1 + np.exp(-(x - near.shape[1] / 2) / 10))
+        detail = np.hypot(*np.gradient(scene().mean(-1))) > 0.03
+        off.append(float(np.median(np.abs(right - true)[:, -150:-40][detail[:, -150:-40]])))
+    assert off[0] < 0.5
+    assert off[1] > 5
+
+
 def test_near_things_lie_on_the_result_as_well() -> None:
     """Through `aligned`, whose homography can fit one depth alone."""
     matrix = homography(0.8, 1.0)

@@ -19,7 +19,9 @@ BLOCK = 768
 THREADS = 4
 """At most, each with a block."""
 MARGIN = 64
-"""Pixels around a block that are searched with it; nothing further away is found."""
+"""Pixels around a block that are searched with it; nothing further away is found there."""
+WHOLE = 2 * BLOCK
+"""Pixels: of images with a longer side a reduced one is searched first, for what is far off."""
 RADIUS = 10
 """Of the windows in which everything moves alike, in pixels of the result."""
 LEAST = 2 * RADIUS
@@ -38,28 +40,86 @@ def flow(image: Floats, reference: Floats, seen: Array, scale: int, check: Calla
     2005, "Dense optical flow by iterative local window registration"), on images of locally equal contrast.
 
     image (h, w): grey, from black, 0, to white, 1.  reference (scale h, scale w): the same place, off by up to
-        `MARGIN` pixels.  seen: of that size, true where the reference sees something; the rest of it is not looked at.
+        `MARGIN` pixels, or of larger images by as much once they are reduced to `WHOLE`.  seen: of that size, true
+        where the reference sees something; the rest of it is not looked at.
     check: called now and then, to end the run by an exception.
     Returns (2, scale h, scale w): what the image has at x, y of the enlarged pixels lies in the reference at
     x + flow[0], y + flow[1]; 0 where a block of it sees nothing.
     """
-    found = np.zeros((2, *reference.shape), np.float32)
+    rough = _of_reduced(image, reference, seen, scale, check)
+    found, visible = np.zeros((2, *reference.shape), np.float32), seen.astype(np.float32)
 
     def search(block: Slices) -> None:
         check()
-        searched = _searched(block, seen, scale)
-        if searched is None:
+        outer = _widened(block, reference.shape, scale)
+        moved = None if rough is None else _enlarged(rough, outer, reference.shape)
+        there, weight = _taken(reference, outer, moved), _taken(visible, outer, moved) > 0.999
+        rectangle = _rectangle(weight, scale)
+        if rectangle is None:
             return
-        small = image[tuple(slice(part.start // scale, part.stop // scale) for part in searched)]
-        moved = _moved(small, reference[searched], seen[searched].astype(np.float32), scale)
-        both = tuple(slice(max(b.start, s.start), min(b.stop, s.stop)) for b, s in zip(block, searched, strict=True))
-        within = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(both, searched, strict=True))
-        found[(slice(None), *both)] = moved[(slice(None), *within)]
+        small = tuple(
+            slice((o.start + r.start) // scale, (o.start + r.stop) // scale)
+            for o, r in zip(outer, rectangle, strict=True)
+        )
+        finer = _moved(image[small], there[rectangle], weight[rectangle].astype(np.float32), scale)
+        whole = np.zeros((2, *weight.shape), np.float32)
+        whole[(slice(None), *rectangle)] = finer if moved is None else _after(finer, moved[(slice(None), *rectangle)])
+        inner = tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(block, outer, strict=True))
+        found[(slice(None), *block)] = whole[(slice(None), *inner)]
 
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "restonnx-flow") as threads:
         for _ in threads.map(search, _blocks(reference.shape, BLOCK // scale * scale)):
             pass
     return found
+
+
+def _of_reduced(image: Floats, reference: Floats, seen: Array, scale: int, check: Callable[[], None]) -> Floats | None:
+    """The flow of the images once they are small enough to be searched as wholes, in the pixels of large ones; None
+    where they are."""
+    factor = -(-max(reference.shape) // WHOLE)
+    if factor == 1:
+        return None
+    height, width = (side // factor for side in image.shape)
+    small, small_reference, small_seen = (
+        array[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor).mean((1, 3), np.float32)
+        for array, rows, columns in (
+            (image, height, width),
+            (reference, height * scale, width * scale),
+            (seen, height * scale, width * scale),
+        )
+    )
+    rough: Floats = np.float32(factor) * flow(small, small_reference, small_seen > 0.999, scale, check)
+    return rough
+
+
+def _enlarged(rough: Floats, window: Slices, size: tuple[int, ...]) -> Floats:
+    """A window of a reduced image's flow, brought to the size of the whole."""
+    factor = -(-max(size) // WHOLE)
+    y, x = np.mgrid[window].astype(np.float32)
+    return _at(rough, (x + 0.5) / factor - 0.5, (y + 0.5) / factor - 0.5)
+
+
+def _taken(image: Floats, window: Slices, moved: Floats | None) -> Floats:
+    """A window of an image, each pixel from where it was moved to; 0 outside the image."""
+    if moved is None:
+        return image[window]
+    y, x = np.mgrid[window].astype(np.float32)
+    taken: Floats = _at(image[None], x + moved[0], y + moved[1], mode="constant")[0]
+    return taken
+
+
+def _after(finer: Floats, moved: Floats) -> Floats:
+    """One flow after another: of the images that the second has brought together already."""
+    y, x = np.mgrid[: finer.shape[1], : finer.shape[2]].astype(np.float32)
+    both: Floats = finer + _at(moved, x + finer[0], y + finer[1])
+    return both
+
+
+def _at(planes: Floats, x: Floats, y: Floats, mode: str = "nearest") -> Floats:
+    """Between the pixels."""
+    from scipy.ndimage import map_coordinates
+
+    return np.stack([map_coordinates(plane, (y, x), order=1, mode=mode) for plane in planes])
 
 
 def _moved(image: Floats, reference: Floats, weight: Floats, scale: int) -> Floats:
@@ -86,26 +146,24 @@ def _blocks(size: tuple[int, ...], side: int) -> Iterator[Slices]:
             yield slice(top, min(top + side, size[0])), slice(left, min(left + side, size[1]))
 
 
-def _searched(block: Slices, seen: Array, scale: int) -> Slices | None:
-    """The block with its margin, of it the rectangle that the reference sees; sides are multiples of the scale.
-
-    None where it sees nothing of the block, or next to nothing around it.
-    """
-    if not seen[block].any():
-        return None
+def _widened(block: Slices, size: tuple[int, ...], scale: int) -> Slices:
+    """With its margin, as far as there is an image; from a multiple of the scale to another."""
     margin = MARGIN // scale * scale
-    outer = tuple(
+    rows, columns = (
         slice(max(part.start - margin, 0), min(part.stop + margin, side))
-        for part, side in zip(block, seen.shape, strict=True)
+        for part, side in zip(block, size, strict=True)
     )
-    within = seen[outer]
+    return rows, columns
+
+
+def _rectangle(seen: Array, scale: int) -> Slices | None:
+    """Around what is seen, its sides at multiples of the scale; None where that is nothing, or next to nothing."""
     sides = []
-    for part, seen_there in zip(outer, (within.any(axis=1), within.any(axis=0)), strict=True):
-        places = np.flatnonzero(seen_there)
-        start = part.start + int(places[0]) // scale * scale
-        sides.append(slice(start, part.start + -(-int(places[-1] + 1) // scale) * scale))
-    if min(part.stop - part.start for part in sides) < LEAST:
-        return None
+    for along in (seen.any(axis=1), seen.any(axis=0)):
+        places = np.flatnonzero(along)
+        if len(places) == 0 or places[-1] - places[0] < LEAST:
+            return None
+        sides.append(slice(int(places[0]) // scale * scale, -(-int(places[-1] + 1) // scale) * scale))
     return sides[0], sides[1]
 
 
