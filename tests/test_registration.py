@@ -194,6 +194,27 @@ def test_what_does_not_show_the_same_place_is_refused_in_one_line() -> None:
         assert "\n" not in str(error.value)
 
 
+def test_its_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallax, "BLOCK", 200)
+    seen: list[tuple[int, int]] = []
+    aligned(wide(), tele(homography(0.6, 0.0), 0.6), scale=2, progress=lambda done, total: seen.append((done, total)))
+    assert (seen[0], seen[-1]) == ((0, 100), (100, 100))
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 6
+
+
+def test_it_can_be_cancelled_in_the_middle() -> None:
+    stop = threading.Event()
+    with pytest.raises(Cancelled):
+        aligned(
+            wide(),
+            tele(homography(0.6, 0.0), 0.6),
+            scale=2,
+            progress=lambda done, total: stop.set() if done == registration.REGISTERED else None,
+            cancel=stop,
+        )
+
+
 def test_it_can_be_cancelled() -> None:
     stop = threading.Event()
     stop.set()

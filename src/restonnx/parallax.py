@@ -35,7 +35,14 @@ FLAT = 0.02
 """Of white: contrast below that is noise."""
 
 
-def flow(image: Floats, reference: Floats, seen: Array, scale: int, check: Callable[[], None] = lambda: None) -> Floats:
+def flow(
+    image: Floats,
+    reference: Floats,
+    seen: Array,
+    scale: int,
+    check: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Floats:
     """Where the reference has what the image has: iterative Lucas-Kanade over a pyramid (Le Besnerais and Champagnat
     2005, "Dense optical flow by iterative local window registration"), on images of locally equal contrast.
 
@@ -43,6 +50,7 @@ def flow(image: Floats, reference: Floats, seen: Array, scale: int, check: Calla
         `MARGIN` pixels, or of larger images by as much once they are reduced to `WHOLE`.  seen: of that size, true
         where the reference sees something; the rest of it is not looked at.
     check: called now and then, to end the run by an exception.
+    progress: called as progress(done, total), in blocks.
     Returns (2, scale h, scale w): what the image has at x, y of the enlarged pixels lies in the reference at
     x + flow[0], y + flow[1]; 0 where a block of it sees nothing.
     """
@@ -67,9 +75,10 @@ def flow(image: Floats, reference: Floats, seen: Array, scale: int, check: Calla
         inner = tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(block, outer, strict=True))
         found[(slice(None), *block)] = whole[(slice(None), *inner)]
 
+    blocks = [*_blocks(reference.shape, BLOCK // scale * scale)]
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "restonnx-flow") as threads:
-        for _ in threads.map(search, _blocks(reference.shape, BLOCK // scale * scale)):
-            pass
+        for done, _ in enumerate(threads.map(search, blocks), 1):
+            progress(done, len(blocks))
     return found
 
 

@@ -7,7 +7,7 @@ one has the same things, near ones too, with the colours of the first one, and 0
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from restonnx.session import Cancel, check_cancelled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Progress = Callable[[int, int], object]
 
 SEARCHED_SIDE = 1000
 """Pixels: larger images are searched for points at this size."""
@@ -30,6 +31,8 @@ DARKEST = 1 / 255
 SMOOTH = 2.0
 """Standard deviation of the blur under which colours are compared, in pixels of images so reduced that the longer side
 has a quarter of `SEARCHED_SIDE`."""
+REGISTERED, FOLLOWED = 25, 85
+"""Percent of the time that have passed, about, with the homography and with the flow."""
 ROWS = 256
 """Of the result that are made at once."""
 
@@ -56,16 +59,21 @@ class Registration:
         return (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth
 
 
-def aligned(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | None = None) -> tuple[Array, Registration]:
+def aligned(
+    image: Any, reference: Any, *, scale: int = 1, progress: Progress | None = None, cancel: Cancel | None = None
+) -> tuple[Array, Registration]:
     """The reference as `restore` takes it, and where it was found.
 
     image, reference: (H, W), (H, W, 3) or with alpha, of any dtype and size; they show the same place, the reference
         all of it or a part.  scale: how much larger the result is than the image (`metadata.scale`).
+    progress: called as progress(done, total), from (0, 100) to (100, 100).
     Returns an array of the image's dtype and channels (without alpha), `scale` times as large: in it the reference's
     detail with the image's colours, never darker than 1/255 of white; and 0 outside the reference's field of view.
     What the homography leaves, such as the parallax of near things, is found for every pixel (`parallax.flow`).
     Raises InputError where the two cannot be brought together, and Cancelled.
     """
+    report = progress or (lambda done, total: None)
+    report(0, 100)
     first, second = _planes(image, "the image"), _planes(reference, "the reference")
     found = register(image, reference, scale=scale, cancel=cancel)
     colours = first[0].shape[0]
@@ -74,16 +82,25 @@ def aligned(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | None
     gains, offsets = _colours(first[0], values, found, scale)
     values = values * gains[:, None, None] + offsets[:, None, None]
     check_cancelled(cancel)
+    report(REGISTERED, 100)
 
     size = (first[0].shape[1] * scale, first[0].shape[2] * scale)
     scaling, dtype = first[1], np.dtype(arrays.as_array(image).dtype)
     result_dtype = dtype if dtype.kind in "iu" else np.dtype(np.float32)
-    distance = _distance(first[0].mean(axis=0), values.mean(axis=0), found, scale, cancel)
+    distance = _distance(
+        first[0].mean(axis=0),
+        values.mean(axis=0),
+        found,
+        scale,
+        lambda done, total: report(REGISTERED + (FOLLOWED - REGISTERED) * done // total, 100),
+        cancel,
+    )
     out = np.empty((*size, colours), result_dtype)
     for rows, seen, block in _warped(values, found, size, distance):
         check_cancelled(cancel)
         filled = np.where(seen, block.clip(DARKEST, 1), np.float32(0))
         out[rows] = arrays.to_dtype(scaling.from_unit(filled).transpose(1, 2, 0), result_dtype)
+        report(FOLLOWED + (100 - FOLLOWED) * rows.stop // size[0], 100)
     return (out[..., 0] if colours == 1 and arrays.as_array(image).ndim == 2 else out), found
 
 
@@ -153,7 +170,9 @@ def _means(image: Floats, step: int) -> Floats:
     return means
 
 
-def _distance(first: Floats, second: Floats, found: Registration, scale: int, cancel: Cancel | None) -> Floats:
+def _distance(
+    first: Floats, second: Floats, found: Registration, scale: int, progress: Progress, cancel: Cancel | None
+) -> Floats:
     """(2, H, W): by how much what the reference shows is off to the right and downwards after the homography, in
     pixels of the result."""
     size = (first.shape[0] * scale, first.shape[1] * scale)
@@ -161,7 +180,7 @@ def _distance(first: Floats, second: Floats, found: Registration, scale: int, ca
     for rows, of_rows, block in _warped(second[None], found, size):
         check_cancelled(cancel)
         onto[rows], seen[rows] = block[0], of_rows
-    return parallax.flow(first, onto, seen, scale, lambda: check_cancelled(cancel))
+    return parallax.flow(first, onto, seen, scale, lambda: check_cancelled(cancel), progress)
 
 
 def _warped(

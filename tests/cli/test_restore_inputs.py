@@ -118,7 +118,7 @@ def test_a_reference_of_another_size_is_registered_and_that_is_said(
 
     asked: list[Any] = []
 
-    def found(image: Any, reference: Any, *, scale: int, cancel: Any) -> Any:
+    def found(image: Any, reference: Any, *, scale: int, progress: Any, cancel: Any) -> Any:
         asked.append((image.shape, reference.shape, scale))
         return np.zeros_like(image), registration.Registration(np.eye(3), 30, 0.25)
 

@@ -13,6 +13,7 @@ from restonnx.errors import InputError
 
 if TYPE_CHECKING:
     from restonnx.images import Picture
+    from restonnx.restore import Progress
     from restonnx.session import Cancel
 
 
@@ -54,14 +55,16 @@ def read(mask: Path | None, kernel: Path | None, reference: Path | None) -> dict
     return found
 
 
-def placed(reference: Picture, picture: Picture, scale: int, *, always: bool, cancel: Cancel | None) -> tuple[Any, str]:
+def placed(
+    reference: Picture, picture: Picture, scale: int, *, always: bool, progress: Progress, cancel: Cancel | None
+) -> tuple[Any, str]:
     """The reference on the pixels of the picture's result, and what to say of it: registered where it has another size,
     or `always`."""
     if not always and (reference.height, reference.width) == (picture.height * scale, picture.width * scale):
         return reference.pixels, ""
     from restonnx.registration import aligned
 
-    onto, found = aligned(picture.pixels, reference.pixels, scale=scale, cancel=cancel)
+    onto, found = aligned(picture.pixels, reference.pixels, scale=scale, progress=progress, cancel=cancel)
     return onto, f"the reference was registered: {found}"
 
 

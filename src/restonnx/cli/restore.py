@@ -158,7 +158,9 @@ def _restore_file(
     register, reference = options.pop("register"), options["reference"]
     if reference is not None:
         scale = restorer.metadata.scale
-        options["reference"], note = extra_files.placed(reference, picture, scale, always=register, cancel=cancel)
+        options["reference"], note = extra_files.placed(
+            reference, picture, scale, always=register, progress=shown.advance, cancel=cancel
+        )
         if note:
             say(note, shown.console)
     result = restorer(
