@@ -34,6 +34,10 @@ class Bar:
             self._task, description=name, completed=number, file=f"{number + 1}/{self._files}", tiles=""
         )
 
+    def register(self, done: int, total: int) -> None:
+        """So much of the present image's reference is on its place; the bar stands still meanwhile."""
+        self._progress.update(self._task, tiles=f"registering the reference: {100 * done // total} %")
+
     def advance(self, done: int, total: int) -> None:
         """`done` of the present image's `total` tiles are ready."""
         self._tiles = done

@@ -159,7 +159,7 @@ def _restore_file(
     if reference is not None:
         scale = restorer.metadata.scale
         options["reference"], note = extra_files.placed(
-            reference, picture, scale, always=register, progress=shown.advance, cancel=cancel
+            reference, picture, scale, always=register, progress=shown.register, cancel=cancel
         )
         if note:
             say(note, shown.console)
