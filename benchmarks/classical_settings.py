@@ -29,7 +29,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "non-local means": {"strength": [0.4, 0.55, 0.7, 0.9, 1.2, 1.6, 2.2], "patch": [3, 5], "distance": [6, 10]},
     "non-local means, two scales": {"strength": [0.4, 0.55, 0.7, 0.9], "patch": [5], "distance": [10]},
     "non-local means, bicubic": {"strength": [0.2, 0.4, 0.6, 0.8, 1.0]},
-    "bicubic with the reference's detail": {"sigma": [0.35, 0.5, 0.7, 1.0, 1.5, 2.0]},
+    "bicubic with the reference's detail": {"sigma": [0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0]},
     "dark channel prior": {"patch": [7, 15, 31], "kept": [0.2, 0.35, 0.5, 0.65, 0.8, 0.95], "least": [0.1, 0.3]},
     "Richardson-Lucy": {"iterations": [5, 10, 15, 20, 30, 50]},
     "Wiener": {"balance": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0]},

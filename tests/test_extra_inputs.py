@@ -186,6 +186,16 @@ def test_the_reference_is_scaled_by_its_own_dtype(folder: Path) -> None:
     np.testing.assert_allclose(restored, image + reference / 257.0, atol=1)
 
 
+def test_a_reference_of_the_image_s_dtype_has_its_values(tmp_path: Path) -> None:
+    """Of a grey image of 16 bits that are its percentiles', not those of the part which the reference sees."""
+    model = tiny_model(tmp_path, channels=1, extra=("reference",), blur=False, draws=0)
+    image = np.linspace(1000, 30000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    part = np.where(image < 12000, image, image.min()).astype(np.uint16)
+    restored = Restorer(model, device="cpu")(image, reference=part)
+    black = 2.0 * image[0, 0] - float(restored[0, 0])  # image and reference are added, from black on
+    np.testing.assert_allclose(restored[:20], 2.0 * image[:20] - black, atol=60)
+
+
 def test_the_reference_of_a_stack_is_a_stack(folder: Path) -> None:
     image, reference = image_of((2, 45, 61, 3)), image_of((2, 45, 61, 3), seed=1)
     restored = restorer(folder, "reference")(image, reference=reference)

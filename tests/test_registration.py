@@ -152,6 +152,9 @@ def test_in_large_images_things_are_found_further_away_than_the_margin(monkeypat
         true = -28 / (1 + np.exp(-(x - near.shape[1] / 2) / 10))
         detail = np.hypot(*np.gradient(scene().mean(-1))) > 0.03
         off.append(float(np.median(np.abs(right - true)[:, -150:-40][detail[:, -150:-40]])))
+        if whole == 130:  # what has come from beyond the border is told apart from what has not
+            there = (np.arange(near.shape[1]) + right)[:, -8:]
+            assert np.abs(there - (x + true)[-8:]).max() < 4
     assert off[0] < 0.5
     assert off[1] > 5
 
@@ -173,10 +176,13 @@ def shifted_wide() -> Array:
 
 def test_values_and_channels_are_the_images_own() -> None:
     colour = tele(homography(0.6, 0.0), 0.6)
-    grey = wide().mean(axis=2).astype(np.float32) / 255
-    onto, _ = aligned((grey * 65535).astype(np.uint16), colour, scale=1)
+    grey = (wide().mean(axis=2) * 40 + 1000).astype(np.uint16)  # scaled by its percentiles
+    onto, _ = aligned(grey, colour, scale=1)
     assert onto.dtype == np.uint16
     assert onto.shape == grey.shape
+    seen = onto > onto.min()
+    assert 0.3 < seen.mean() < 0.42
+    assert np.abs(onto[seen].astype(float) - grey[seen]).mean() < 0.03 * np.ptp(grey)
 
 
 def test_what_does_not_show_the_same_place_is_refused_in_one_line() -> None:
@@ -185,6 +191,7 @@ def test_what_does_not_show_the_same_place_is_refused_in_one_line() -> None:
     stack = np.zeros((4, 60, 60), np.uint8)
     for reference, complaint in (
         (np.random.default_rng(0).integers(0, 255, other.shape, dtype=np.uint8), "points in them agree|no detail"),
+        (as_bytes(other), "points in them agree"),  # the scene in a mirror
         (blank, "next to no detail"),
         (stack, "the reference is a stack"),
         (blank[:20], "the reference is too small"),
@@ -203,16 +210,20 @@ def test_its_progress_rises_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(seen)) > 6
 
 
-def test_it_can_be_cancelled_in_the_middle() -> None:
-    stop = threading.Event()
+@pytest.mark.parametrize("last", [registration.REGISTERED, registration.REGISTERED + 1])
+def test_it_can_be_cancelled_in_the_middle(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """Before the flow, and in it."""
+    monkeypatch.setattr(parallax, "BLOCK", 64)
+    stop, reported = threading.Event(), list[int]()
+
+    def report(done: int, total: int) -> None:
+        reported.append(done)
+        if done >= last:
+            stop.set()
+
     with pytest.raises(Cancelled):
-        aligned(
-            wide(),
-            tele(homography(0.6, 0.0), 0.6),
-            scale=2,
-            progress=lambda done, total: stop.set() if done == registration.REGISTERED else None,
-            cancel=stop,
-        )
+        aligned(wide(), tele(homography(0.6, 0.0), 0.6), scale=2, progress=report, cancel=stop)
+    assert reported[-1] < registration.FOLLOWED
 
 
 def test_it_can_be_cancelled() -> None:

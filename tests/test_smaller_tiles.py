@@ -81,7 +81,7 @@ with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[2]) * 2**20,) * 2)
 np.save(sys.argv[3], restorer(image))
-print(restorer._runner._side)
+print(restorer._runner._failed)
 """
 
 
@@ -97,7 +97,7 @@ def test_memory_that_does_not_suffice_for_a_tile_suffices_for_its_pieces(tmp_pat
         return done.stdout.strip(), np.load(out)
 
     (enough, expected), (short, restored) = run(4000), run(75)
-    assert (enough, short) == ("None", "256")
+    assert (enough, short) == ("None", str(512 * 512))
     np.testing.assert_array_equal(restored, expected)
 
 
@@ -158,6 +158,20 @@ def test_cuda_is_left_only_when_smaller_tiles_do_not_fit_either(tmp_path: Path, 
         assert "out of memory on cuda:0 with a tile of 32 x 32 pixels" in session.fallback
 
 
+def test_large_tiles_are_not_cut_to_what_a_small_one_once_needed(tmp_path: Path) -> None:
+    model = read(tiny_model(tmp_path, draws=0))
+    session = Session(model, device="cpu")
+    session._session = failing = Failing(session._session, 30)
+    runner = Runner(session, model.metadata)
+    runner.run(feeds_of(model, (40, 40)), None, last=False)
+    failing.most, failing.sides = 10_000, []
+    runner.run(feeds_of(model, (128, 128)), None, last=False)
+    assert len(failing.sides) < 12
+    assert 40 < max(failing.sides) < 128
+    runner.run(feeds_of(model, (36, 36)), None, last=False)
+    assert failing.sides[-1] == 36
+
+
 def test_models_that_see_tiles_whole_tell_that_the_memory_is_short(tmp_path: Path) -> None:
     model = read(tiny_model(tmp_path, draws=0, whole=True))
     session = Session(model, device="cpu")
@@ -173,4 +187,4 @@ def test_a_restorer_goes_on_in_pieces(tmp_path: Path) -> None:
     restorer = Restorer(path, device="cpu")
     restorer._session._session = Failing(restorer._session._session, 47)
     np.testing.assert_array_equal(restorer(image), expected)
-    assert restorer._runner._side is not None
+    assert restorer._runner._failed is not None

@@ -4,7 +4,7 @@ RestonnxError
 ├── InputError    the image, the file or an argument of the caller's cannot be used (also a ValueError)
 ├── ModelError    a model file is missing, broken, foreign, or does something that it must not
 ├── DeviceError   the device asked for cannot run
-│   └── OutOfMemory   nor with smaller tiles
+│   └── OutOfMemory   its memory does not suffice, nor for smaller tiles where the model allows them
 └── Cancelled     the caller's `cancel` was set; nothing half-written stays behind
 """
 
@@ -24,7 +24,7 @@ class ModelError(RestonnxError):
 
 
 class DeviceError(RestonnxError):
-    """A device that cannot run the model: missing libraries, no such device, out of memory."""
+    """A device that cannot run the model: missing libraries, no such device, too little memory."""
 
 
 class OutOfMemory(DeviceError):

@@ -54,7 +54,7 @@ class ExtraInputs:
             "noise_level": lambda level: _noise_level(level, image, layout, scaling),
             "mask": lambda mask: _mask(mask, layout),
             "kernel": _kernel,
-            "reference": lambda reference: _reference(reference, layout, meta),
+            "reference": lambda reference: _reference(reference, layout, scaling, meta),
         }
         names = {spec.role: spec.name for spec in meta.inputs if spec.role in MEANINGS}
         self._sources = {name: make[role](given[role]) for role, name in names.items()}
@@ -148,8 +148,8 @@ def _kernel(kernel: Any) -> Source:
     return lambda *_: normalised
 
 
-def _reference(reference: Any, layout: arrays.Layout, meta: Metadata) -> Source:
-    """Scaled by its own dtype, or by its own percentiles, as an image of its own would be."""
+def _reference(reference: Any, layout: arrays.Layout, scaling: arrays.Scaling, meta: Metadata) -> Source:
+    """Scaled as the image is where it has its dtype; else by its own dtype or percentiles."""
     reference, scale = arrays.as_array(reference), meta.scale
     axes = layout.axes if len(reference.shape) == len(layout.axes) else None
     try:
@@ -160,7 +160,8 @@ def _reference(reference: Any, layout: arrays.Layout, meta: Metadata) -> Source:
                 f"its shape {its.shape} does not fit the image's {layout.shape}; pass one of {wanted}, such as "
                 "restonnx.registration.aligned makes of another camera's"
             )
-        scaling = arrays.value_range(reference, its, meta.domain).onto(*meta.range)
+        if its.dtype != layout.dtype:
+            scaling = arrays.value_range(reference, its, meta.domain).onto(*meta.range)
     except InputError as error:
         raise InputError(f"reference: {error}") from None
 

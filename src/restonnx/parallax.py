@@ -14,11 +14,11 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Slices = tuple[slice, slice]
 """Rows and columns."""
 
-BLOCK = 768
+BLOCK = 384
 """Pixels of the result along each side that a thread searches at once, so that the memory stays flat."""
 THREADS = 4
 """At most, each with a block."""
-MARGIN = 64
+MARGIN = 32
 """Pixels around a block that are searched with it; nothing further away is found there."""
 WHOLE = 2 * BLOCK
 """Pixels: of images with a longer side a reduced one is searched first, for what is far off."""
@@ -52,7 +52,7 @@ def flow(
     check: called now and then, to end the run by an exception.
     progress: called as progress(done, total), in blocks.
     Returns (2, scale h, scale w): what the image has at x, y of the enlarged pixels lies in the reference at
-    x + flow[0], y + flow[1]; 0 where a block of it sees nothing.
+    x + flow[0], y + flow[1]. Where it sees nothing that is 0, or in large images what the reduced ones had there.
     """
     rough = _of_reduced(image, reference, seen, scale, check)
     found, visible = np.zeros((2, *reference.shape), np.float32), seen.astype(np.float32)
@@ -63,23 +63,29 @@ def flow(
         moved = None if rough is None else _enlarged(rough, outer, reference.shape)
         there, weight = _taken(reference, outer, moved), _taken(visible, outer, moved) > 0.999
         rectangle = _rectangle(weight, scale)
-        if rectangle is None:
-            return
-        small = tuple(
-            slice((o.start + r.start) // scale, (o.start + r.stop) // scale)
-            for o, r in zip(outer, rectangle, strict=True)
-        )
-        finer = _moved(image[small], there[rectangle], weight[rectangle].astype(np.float32), scale)
-        whole = np.zeros((2, *weight.shape), np.float32)
-        whole[(slice(None), *rectangle)] = finer if moved is None else _after(finer, moved[(slice(None), *rectangle)])
+        whole = np.zeros((2, *weight.shape), np.float32) if moved is None else moved.copy()
+        if rectangle is not None:
+            check()
+            small = tuple(
+                slice((o.start + r.start) // scale, (o.start + r.stop) // scale)
+                for o, r in zip(outer, rectangle, strict=True)
+            )
+            finer = _moved(image[small], there[rectangle], weight[rectangle].astype(np.float32), scale)
+            cut = (slice(None), *rectangle)
+            whole[cut] = finer if moved is None else _after(finer, moved[cut])
         inner = tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(block, outer, strict=True))
         found[(slice(None), *block)] = whole[(slice(None), *inner)]
 
     blocks = [*_blocks(reference.shape, BLOCK // scale * scale)]
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "restonnx-flow") as threads:
+    with ThreadPoolExecutor(min(THREADS, _cores()), "restonnx-flow") as threads:
         for done, _ in enumerate(threads.map(search, blocks), 1):
             progress(done, len(blocks))
     return found
+
+
+def _cores() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _of_reduced(image: Floats, reference: Floats, seen: Array, scale: int, check: Callable[[], None]) -> Floats | None:

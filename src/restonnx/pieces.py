@@ -23,8 +23,8 @@ class Runner:
 
     def __init__(self, session: Session, meta: Metadata) -> None:
         self._session, self._meta = session, meta
-        self._side: int | None = None
-        """Of the smaller tiles, once they were needed."""
+        self._failed: int | None = None
+        """Pixels of the tile for which the memory did not suffice."""
         self.computed = 0
         """Pixels of all tiles so far."""
 
@@ -41,17 +41,18 @@ class Runner:
         return np.concatenate([self._run_one(of_one, cancel, last) for of_one in each])
 
     def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, last: bool) -> Floats:
-        """Once memory ran out, all tiles are halved, one time; if that does not suffice either it is an error, or the
-        session goes on elsewhere."""
-        if self._side is None:
-            side = half(self._meta, *feeds["image"].shape[-2:])
+        """Once memory ran out tiles as large as that one are halved, one time; if that does not suffice either it is
+        an error, or the session goes on elsewhere."""
+        height, width = feeds["image"].shape[-2:]
+        side = half(self._meta, height, width)
+        if side is None or self._failed is None or height * width < self._failed:
             try:
                 return self._session.run(feeds, cancel, last=last, smaller=side is not None)
             except OutOfMemory:
                 if side is None:
                     raise
-                self._side = side
-        return in_pieces(lambda piece: self._session.run(piece, cancel, last=True), feeds, self._meta, self._side)
+                self._failed = height * width
+        return in_pieces(lambda piece: self._session.run(piece, cancel, last=True), feeds, self._meta, side)
 
 
 def half(meta: Metadata, height: int, width: int) -> int | None:

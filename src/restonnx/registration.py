@@ -50,7 +50,7 @@ class Registration:
     """The median distance by which they are off, in pixels of the result; before `parallax.flow`."""
 
     def __str__(self) -> str:
-        return f"{self.matches} places agree to {self.error:.2f} pixels; the rest was found pixel by pixel"
+        return f"{self.matches} places agree to {self.error:.2f} pixels"
 
     def places(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Where the reference has what the result has at (x, y)."""
@@ -68,14 +68,15 @@ def aligned(
         all of it or a part.  scale: how much larger the result is than the image (`metadata.scale`).
     progress: called as progress(done, total), from (0, 100) to (100, 100).
     Returns an array of the image's dtype and channels (without alpha), `scale` times as large: in it the reference's
-    detail with the image's colours, never darker than 1/255 of white; and 0 outside the reference's field of view.
+    detail with the image's colours, never darker than 1/255 above black; and outside the reference's field of view
+    black: 0, or of grey images that are scaled by their percentiles the darker of these.
     What the homography leaves, such as the parallax of near things, is found for every pixel (`parallax.flow`).
     Raises InputError where the two cannot be brought together, and Cancelled.
     """
     report = progress or (lambda done, total: None)
     report(0, 100)
     first, second = _planes(image, "the image"), _planes(reference, "the reference")
-    found = register(image, reference, scale=scale, cancel=cancel)
+    found = _registered(first[0].mean(axis=0), second[0].mean(axis=0), scale, cancel)
     colours = first[0].shape[0]
     values = arrays.to_channels(second[0], colours)[0] if len(second[0]) == 1 else second[0]
     values = values.mean(axis=0, keepdims=True) if colours == 1 else values
@@ -108,9 +109,11 @@ def register(image: Any, reference: Any, *, scale: int = 1, cancel: Cancel | Non
     """Where the reference lies, as a homography: which it is exactly for two cameras at one point, and for all that is
     far away; what is near is off by its parallax. Arguments and errors as in `aligned`.
     """
-    first, second = (
-        _planes(given, name)[0].mean(axis=0) for given, name in ((image, "the image"), (reference, "the reference"))
-    )
+    first, second = _planes(image, "the image")[0], _planes(reference, "the reference")[0]
+    return _registered(first.mean(axis=0), second.mean(axis=0), scale, cancel)
+
+
+def _registered(first: Floats, second: Floats, scale: int, cancel: Cancel | None) -> Registration:
     small, small_second = _reduced(first), _reduced(second)
     matrix, (here, there) = by_features(small, small_second, lambda: check_cancelled(cancel))
     check_cancelled(cancel)

@@ -107,7 +107,7 @@ class Session:
 
         Values that are not finite on CUDA are computed once more on the CPU; where CUDA was found by "auto" and fails,
         so is this and all that follows, and `fallback` says why.
-        last: nothing is to follow soon, so that working memory is given back afterwards.
+        last: nothing is to follow soon, so that working memory is given back afterwards, if the run comes to its end.
         smaller: the caller can do with smaller tiles, and is told so before CUDA is given up.
         Raises Cancelled soon after `cancel` is set, OutOfMemory, DeviceError when CUDA fails, ModelError when the graph
         does.

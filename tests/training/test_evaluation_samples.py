@@ -11,7 +11,7 @@ from tiny_model import tiny_model
 
 from restonnx import Restorer
 from restonnx.errors import InputError
-from restonnx.training.evaluation.damage import blurred, gaussian, missing, of_recipe, smaller
+from restonnx.training.evaluation.damage import blurred, gaussian, missing, of_middle, of_recipe, smaller
 from restonnx.training.evaluation.run_model import given, restored
 from restonnx.training.evaluation.samples import Pairs, References, Sample, Synthetic
 
@@ -83,6 +83,19 @@ def test_a_recipe_s_damage_is_that_of_training_as_a_file_holds_it() -> None:
     seen = (two.reference > 0).any(axis=2)
     assert seen[24, 33]
     assert not seen[0, 0]
+
+
+def test_the_middle_is_what_the_second_camera_sees() -> None:
+    scene = np.random.default_rng(0).random((90, 122, 3), np.float32)
+    whole = of_recipe("dual-camera-x2")(scene, 3)
+    middle, alone = (of_middle(of_recipe("dual-camera-x2"), reference=seen)(scene, 3) for seen in (True, False))
+    assert (middle.degraded.shape, middle.truth.shape) == ((22, 30, 3), (44, 60, 3))
+    assert np.array_equal(middle.truth, whole.truth[22:66, 30:90])
+    assert np.array_equal(middle.degraded, whole.degraded[11:33, 15:45])
+    assert middle.reference is not None
+    assert (middle.reference > 0).all(axis=2).mean() > 0.9  # up to the rim
+    assert alone.reference is None
+    assert np.array_equal(alone.degraded, middle.degraded)
 
 
 def test_a_shadow_comes_with_its_mask_and_a_pair_s_is_found_in_their_difference(tmp_path: Path) -> None:

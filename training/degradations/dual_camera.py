@@ -86,8 +86,8 @@ class DualCamera(BaseModel):
         if self.view == "centre":
             return ((y.abs() < high / 4) & (x.abs() < wide / 4)).float().expand(len(like), 1, -1, -1)
         seen = torch.ones_like(like[:, :1], dtype=torch.bool)
-        for along, side in ((y, high), (x, wide)):  # three samples in five see all, the rest up to a line somewhere
-            line = uniform(like, generator, -0.75, 0.5) * side
+        for along, side in ((y, high), (x, wide)):  # two in three see all, one in eight nothing, the rest up to a line
+            line = uniform(like, generator, -0.75, 1.0) * side
             turned = torch.where(uniform(like, generator) < 0.5, along, -along)
             seen = seen & ((turned > line) | (uniform(like, generator) < 0.77))
         return seen.float()

@@ -57,6 +57,22 @@ def of_recipe(task: str, *settings: str, as_file: bool = True) -> Damage:
 
 
 @functools.cache
+def of_middle(damage: Damage, *, reference: bool = True) -> Damage:
+    """The middle half of both sides alone, with or without the second camera's image of it."""
+
+    def damage_middle(clean: Floats, index: int) -> Sample:
+        sample = damage(clean, index)
+        scale, (height, width) = sample.scale, sample.degraded.shape[:2]
+        top, left = height // 4, width // 4
+        part = slice(top, top + height // 2), slice(left, left + width // 2)
+        enlarged = tuple(slice(side.start * scale, side.stop * scale) for side in part)
+        seen = None if sample.reference is None or not reference else sample.reference[enlarged]
+        return replace(sample, degraded=sample.degraded[part], truth=sample.truth[enlarged], reference=seen)
+
+    return damage_middle
+
+
+@functools.cache
 def blurred(kind: str, sigma: float) -> Damage:
     """A known blur, the image being mirrored at its border, and noise of that standard deviation in 1/255.
 

@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "denoise-micrographs": {"non-local means": {"strength": 1.2, "patch": 5, "distance": 6}},
     "derain": {"median": {"side": 3}, "opening": {"width": 3}, "guided filter": {"radius": 2, "epsilon": 0.001}},
-    "dual-camera": {"bicubic with the reference's detail": {"sigma": 0.5}},
+    "dual-camera": {"bicubic with the reference's detail": {"sigma": 2.0}},
     "low-light": {
         "gain": {"level": 0.35, "strength": 0.8},
         "gamma": {"level": 0.6, "strength": 0.4},

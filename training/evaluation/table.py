@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restonnx.training.evaluation.damage import blurred, gaussian, missing, of_recipe, smaller
+from restonnx.training.evaluation.damage import blurred, gaussian, missing, of_middle, of_recipe, smaller
 from restonnx.training.evaluation.samples import Damage, Pairs, References, Synthetic
 
 
@@ -178,15 +178,17 @@ FLUORESCENCE = Suite(
     real=True,
     channels=1,
 )
+PAIRED = of_recipe("dual-camera-x2")
 TWO_CAMERAS = Suite(
     "CBSD68 by two cameras, made as in training",
     "dual-camera",
-    (
-        Test(
-            "second camera sees the middle",
-            Synthetic("test/CBSD68", of_recipe("dual-camera-x2")),
-            ("bicubic", "bicubic with the reference's detail"),
-        ),
+    tuple(
+        Test(name, Synthetic("test/CBSD68", damage), ("bicubic", "bicubic with the reference's detail"))
+        for name, damage in (
+            ("the middle, no second camera", of_middle(PAIRED, reference=False)),
+            ("the middle", of_middle(PAIRED)),
+            ("second camera sees the middle", PAIRED),
+        )
     ),
 )
 REFERENCES = Suite(

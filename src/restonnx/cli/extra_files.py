@@ -65,7 +65,7 @@ def placed(
     from restonnx.registration import aligned
 
     onto, found = aligned(picture.pixels, reference.pixels, scale=scale, progress=progress, cancel=cancel)
-    return onto, f"the reference was registered: {found}"
+    return onto, f"the reference was registered: {found}; from there it was followed pixel by pixel"
 
 
 def _read_npy(path: Path) -> Any:

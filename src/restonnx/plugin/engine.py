@@ -165,13 +165,15 @@ class Engine:
     ) -> tuple[Any, Registration | None]:
         """On the result's pixels: of a single image one of another size is registered, once for many previews."""
         reference, image = job.given.get("reference"), job.source.data
-        size = (layout.height * scale, layout.width * scale)
+        size = arrays.result_shape(layout, scale)[:2]
         if reference is None or layout.plane_axes or tuple(reference.shape[:2]) == size:
+            self._registered = None
             return reference, None
         kept = self._registered
         if kept is None or kept[0] is not image or kept[1] is not reference or kept[2] != scale or not job.preview:
             from restonnx.registration import aligned
 
+            self._registered = None  # frees its memory before the next one takes some
             self._registered = kept = (image, reference, scale, *aligned(image, reference, scale=scale, cancel=cancel))
         return kept[3:]
 

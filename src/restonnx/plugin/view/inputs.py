@@ -44,8 +44,13 @@ def rectangle_of(viewer: Any, layer: Any, source: Source) -> tuple[slice, slice]
     return box(source, _indices(shapes, shapes.data[chosen[-1]], viewer.dims.point, layer))
 
 
-def given(viewer: Any, image: Any, chosen: dict[str, Any], asked: tuple[str, ...], source: Source) -> dict[str, Any]:
-    """Arrays by role from the layers that are chosen for them. Raises InputError for what is not chosen yet."""
+def given(
+    viewer: Any, image: Any, chosen: dict[str, Any], asked: tuple[str, ...], source: Source, scale: int
+) -> dict[str, Any]:
+    """Arrays by role from the layers that are chosen for them. Raises InputError for what is not chosen yet.
+
+    scale: of the model; a reference that has the result's size has to show as much of the world as the image does.
+    """
     found = {}
     for role in asked:
         if role not in LAYER_ROLES:
@@ -57,8 +62,11 @@ def given(viewer: Any, image: Any, chosen: dict[str, Any], asked: tuple[str, ...
             found[role] = _covered(layer, viewer.dims.point, image, source)
         else:
             found[role] = layer.data[0] if layer.multiscale else layer.data
-            if role == "reference":
-                check_reference(source, placement(layer), found[role].shape[: layer.ndim])
+            shape = found[role].shape[: layer.ndim]
+            if role == "reference" and shape[-2:] == tuple(
+                source.shape[axis] * scale for axis in source.rows_and_columns
+            ):
+                check_reference(source, placement(layer), shape)
     return found
 
 

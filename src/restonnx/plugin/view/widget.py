@@ -184,7 +184,7 @@ class RestoreWidget(QWidget):
             region = source.region(*shrunk(*window, most, context))
         elif settings.planes == "current" and source.planes > 1:
             region = source.region()
-        given = inputs.given(self._viewer, layer, self.form.layers, asked_for(meta), source)
+        given = inputs.given(self._viewer, layer, self.form.layers, asked_for(meta), source, meta.scale)
         return Job(source, settings, region, given, preview=kind == PREVIEW)
 
     def _on_started(self, kind: str) -> None:
