@@ -83,7 +83,7 @@ def restore(
             one of the image's shape without colour.
         kernel: the point spread function, (rows, columns), both odd; it is scaled to a sum of 1.
         reference: another image of the same place, of the result's size; `restonnx.registration.aligned` brings one of
-            another camera there.
+            another camera there. One of the image's dtype has the image's black and white, others have their own.
     device: "auto", "cpu", "cuda" or "cuda:N".
     tile: the side in pixels of a square that no tile exceeds in area, halo included; by default what the model prefers.
     progress: called as progress(done, total), from (0, total) to (total, total), in tiles times samples.
