@@ -183,6 +183,14 @@ def test_where_cuda_was_found_and_fails_the_cpu_takes_over_for_good(model: Model
     assert "cuda:0" in session.fallback
 
 
+def test_a_device_without_memory_to_give_back_runs_all_the_same(model: ModelFile) -> None:
+    session = Session(model, device="cpu")
+    expected = session.run(feeds(), last=True)
+    session.provider, session.device = CUDA, "cuda:0"  # of which this session has no arena
+    np.testing.assert_array_equal(session.run(feeds(), last=True), expected)
+    assert session.fallback is None
+
+
 def test_where_cuda_was_asked_for_its_failure_is_told(model: ModelFile) -> None:
     session = Session(model, device="cpu")
     session.provider, session.device, session._session = CUDA, "cuda:0", Failing("CUDA error: no kernel image")

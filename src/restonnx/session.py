@@ -42,6 +42,8 @@ FATAL, WARNING = 4, 2
 """Log severities: what fails is raised as one line, and need not stand on stderr as well; and ONNX Runtime's own."""
 OUT_OF_MEMORY = r"(?i)out of memory|bad_alloc|failed to allocate|alloc_failed|BFCArena"
 """In the words of the system, of ONNX Runtime, and of cuDNN and cuBLAS."""
+NO_ARENA = "memory arena shrink list"
+"""In those of ONNX Runtime, where a device has no memory that could be given back."""
 
 
 class Cancel(Protocol):
@@ -149,6 +151,8 @@ class Session:
         except Exception as error:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("the run was cancelled") from None
+            if last and NO_ARENA in str(error):  # which is looked for before anything runs
+                return self._run(session, device, feeds, cancel, last=False)
             raise _explained(error, self._model.path.name, device, feeds) from error
         self.graph_seconds += time.perf_counter() - started
         return restored
