@@ -139,7 +139,9 @@ def test_colours_go_through_a_model_of_one_channel_one_by_one(folder: Path) -> N
 
 def test_images_of_a_batch_run_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes, run = set(), Session.run
-    monkeypatch.setattr(Session, "run", lambda self, feeds, cancel: sizes.add(len(feeds["image"])) or run(self, feeds))
+    monkeypatch.setattr(
+        Session, "run", lambda self, feeds, cancel, **_: sizes.add(len(feeds["image"])) or run(self, feeds)
+    )
     grey = restorer(folder, draws=2, channels=1)
     image = image_of((75, 101, 3))
     drawn = noise.normal(0, 2, 3, slice(0, 75), slice(0, 101)).sum(axis=0).transpose(1, 2, 0) * 0.01

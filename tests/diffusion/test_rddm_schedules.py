@@ -29,7 +29,7 @@ def test_alphas_sum_to_one_and_betas_to_the_scale_of_the_noise(schedule: Residua
 
 @given(schedules)
 def test_any_generating_schedule_is_a_ddim_schedule_after_scaling(schedule: ResidualSchedule) -> None:
-    inside = slice(0, -1)
+    inside = (1 - schedule.alpha_bar) ** 2 + schedule.beta_bar**2 > 0  # where x_t is 0 for any image, nothing scales it
     acp, scale = rddm_schedules.to_ddim(schedule.alpha_bar[inside], schedule.beta_bar[inside])
     np.testing.assert_allclose(scale * (1 - schedule.alpha_bar[inside]), acp**0.5, atol=1e-12)
     np.testing.assert_allclose(scale * schedule.beta_bar[inside], (1 - acp) ** 0.5, atol=1e-7)

@@ -315,7 +315,7 @@ def from_ddim(alphas_cumprod: Any) -> tuple[Any, Any]:
 def to_ddim(alpha_bar: Any, beta_bar: Any) -> tuple[Any, Any]:
     """(Abar, Bbar) of a generating process -> (alphas_cumprod, scale): scale x_t is DDIM's x_t.
 
-    A schedule that came from DDIM has scale 1, since then (1 - Abar)^2 + Bbar^2 = 1.
+    A schedule that came from DDIM has scale 1, since then (1 - Abar)^2 + Bbar^2 = 1. Where that is 0 there is none.
     """
     power_of_x = (1 - alpha_bar) ** 2 + beta_bar**2
     return (1 - alpha_bar) ** 2 / power_of_x, power_of_x**-0.5
