@@ -15,6 +15,7 @@ from pathlib import Path
 from failures import PICTURES, panels, worst_piece
 from raw_denoise import (
     BALANCE,
+    EVERY,
     LEVELS,
     ON_COLOURS,
     ON_MOSAICS,
@@ -33,8 +34,6 @@ from raw_denoise import (
 from restonnx import isp
 from restonnx.images import Picture, write
 from restonnx.training.evaluation.samples import Sample, to_file
-
-EVERY = 2
 
 
 def main() -> None:

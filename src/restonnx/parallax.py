@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from restonnx import tiles
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -15,7 +17,7 @@ Slices = tuple[slice, slice]
 """Rows and columns."""
 
 BLOCK = 384
-"""Pixels of the result along each side that a thread searches at once, so that the memory stays flat."""
+"""Pixels of the result along each side, about, that a thread searches at once, so that the memory stays flat."""
 THREADS = 4
 """At most, each with a block."""
 MARGIN = 32
@@ -57,9 +59,9 @@ def flow(
     rough = _of_reduced(image, reference, seen, scale, check)
     found, visible = np.zeros((2, *reference.shape), np.float32), seen.astype(np.float32)
 
-    def search(block: Slices) -> None:
+    def search(tile: tiles.Tile) -> None:
         check()
-        outer = _widened(block, reference.shape, scale)
+        outer, core = (tile.rows, tile.cols), (tile.core_rows, tile.core_cols)
         moved = None if rough is None else _enlarged(rough, outer, reference.shape)
         there, weight = _taken(reference, outer, moved), _taken(visible, outer, moved) > 0.999
         rectangle = _rectangle(weight, scale)
@@ -73,13 +75,14 @@ def flow(
             finer = _moved(image[small], there[rectangle], weight[rectangle].astype(np.float32), scale)
             cut = (slice(None), *rectangle)
             whole[cut] = finer if moved is None else _after(finer, moved[cut])
-        inner = tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(block, outer, strict=True))
-        found[(slice(None), *block)] = whole[(slice(None), *inner)]
+        inner = tuple(slice(c.start - o.start, c.stop - o.start) for c, o in zip(core, outer, strict=True))
+        found[(slice(None), *core)] = whole[(slice(None), *inner)]
 
-    blocks = [*_blocks(reference.shape, BLOCK // scale * scale)]
+    height, width = reference.shape
+    plan = tiles.plan(height, width, tile=BLOCK + 2 * MARGIN, halo=MARGIN, multiple=scale)
     with ThreadPoolExecutor(min(THREADS, _cores()), "restonnx-flow") as threads:
-        for done, _ in enumerate(threads.map(search, blocks), 1):
-            progress(done, len(blocks))
+        for done, _ in enumerate(threads.map(search, plan), 1):
+            progress(done, len(plan))
     return found
 
 
@@ -152,23 +155,6 @@ def _moved(image: Floats, reference: Floats, weight: Floats, scale: int) -> Floa
         gaussian=True,
     )
     return np.stack([right, down]).clip(-MARGIN, MARGIN)
-
-
-def _blocks(size: tuple[int, ...], side: int) -> Iterator[Slices]:
-    """That cover the image."""
-    for top in range(0, size[0], side):
-        for left in range(0, size[1], side):
-            yield slice(top, min(top + side, size[0])), slice(left, min(left + side, size[1]))
-
-
-def _widened(block: Slices, size: tuple[int, ...], scale: int) -> Slices:
-    """With its margin, as far as there is an image; from a multiple of the scale to another."""
-    margin = MARGIN // scale * scale
-    rows, columns = (
-        slice(max(part.start - margin, 0), min(part.stop + margin, side))
-        for part, side in zip(block, size, strict=True)
-    )
-    return rows, columns
 
 
 def _rectangle(seen: Array, scale: int) -> Slices | None:

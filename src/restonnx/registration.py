@@ -7,9 +7,9 @@ one has the same things, near ones too, with the colours of the first one, and 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from restonnx.errors import InputError
 from restonnx.homography import LEAST_MATCHES, Matrix, by_features, by_pixels, inverse, moved, zoom_of
 from restonnx.session import Cancel, check_cancelled
 
+if TYPE_CHECKING:
+    from restonnx.restore import Progress
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-Progress = Callable[[int, int], object]
 
 SEARCHED_SIDE = 1000
 """Pixels: larger images are searched for points at this size."""

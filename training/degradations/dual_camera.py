@@ -45,7 +45,7 @@ class DualCamera(BaseModel):
     softness: tuple[float, float] = (0.01, 0.6)
     """Blur of the reference, in pixels of the large image."""
     flow: bool = False
-    """Whether the flow is searched and taken back, by the processor; else errors are as large as the above say."""
+    """Whether the flow is searched and taken back, on the CPU; else errors are as large as the above say."""
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:

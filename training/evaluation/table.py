@@ -178,16 +178,16 @@ FLUORESCENCE = Suite(
     real=True,
     channels=1,
 )
-PAIRED = of_recipe("dual-camera-x2")
+BOTH_CAMERAS = of_recipe("dual-camera-x2")
 TWO_CAMERAS = Suite(
     "CBSD68 by two cameras, made as in training",
     "dual-camera",
     tuple(
         Test(name, Synthetic("test/CBSD68", damage), ("bicubic", "bicubic with the reference's detail"))
         for name, damage in (
-            ("the middle, no second camera", of_middle(PAIRED, reference=False)),
-            ("the middle", of_middle(PAIRED)),
-            ("second camera sees the middle", PAIRED),
+            ("the middle, no second camera", of_middle(BOTH_CAMERAS, reference=False)),
+            ("the middle", of_middle(BOTH_CAMERAS)),
+            ("second camera sees the middle", BOTH_CAMERAS),
         )
     ),
 )
