@@ -24,7 +24,7 @@ CONV_CHANNELS, CONV_SIDE = 64, 512
 def main() -> None:
     engine, model, side, threads, result = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
-    from restonnx.speed import peak_mb
+    from restonnx.machine import peak_mb
 
     started = time.perf_counter()
     run = ENGINES[engine](Path(model), int(side), int(threads))

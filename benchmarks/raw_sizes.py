@@ -114,7 +114,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     """One run of `develop`, and what came out of it."""
     from restonnx import isp
     from restonnx.isp.restoration import FOR_RAW
-    from restonnx.speed import peak_mb
+    from restonnx.machine import peak_mb
 
     noisy, out = folder / "noisy.dng", folder / f"{name}.dng"
     stage: Any = Identity() if name == "identity" else isp.RestorationStage(FOR_RAW[0], otherwise=FOR_RAW[1:])

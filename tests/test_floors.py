@@ -22,7 +22,10 @@ FLOORS = (
     {
         "onnx_file",
         "trust",
+        "machine",
         "model",
+        "providers",
+        "threads",
         "library",
         "session",
         "tiles",

@@ -1,7 +1,5 @@
-"""What restore() refuses, how models are loaded, and how tiles are read ahead."""
+"""What restore() refuses, and how models are loaded."""
 
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +7,12 @@ import numpy as np
 import pytest
 from tiny_model import tiny_metadata, tiny_model
 
+from restonnx import machine
 from restonnx.errors import InputError, ModelError
 from restonnx.model import Metadata, ModelFile
-from restonnx.restore import Restorer, _ahead, _refuse_other_models, load_model, restore
-from restonnx.session import CPU
+from restonnx.providers import CPU
+from restonnx.restore import Restorer, _refuse_other_models, load_model, restore
+from restonnx.session import LANES
 
 
 @pytest.fixture
@@ -90,32 +90,8 @@ def test_a_restorer_says_what_it_runs(tiny: Path) -> None:
 
 
 def test_the_tile_shrinks_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["restonnx.restore"], "_total_memory", lambda: 4 * 500 * 40**2)
+    monkeypatch.setattr(machine, "memory", lambda: 4 * LANES * 500 * 40**2)
     assert Restorer(tiny, device="cpu").tile == 40
-
-
-def test_reading_ahead_keeps_order_and_is_one_item_ahead() -> None:
-    made: list[int] = []
-
-    def items() -> Any:
-        for number in range(5):
-            made.append(number)
-            yield number
-
-    for number in _ahead(items()):
-        time.sleep(0.01)
-        assert made[-1] == min(number + 1, 4)
-
-
-def test_an_error_while_reading_ahead_reaches_the_caller() -> None:
-    def items() -> Any:
-        yield 1
-        raise InputError("no second item")
-
-    ahead = _ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(InputError, match="no second item"):
-        next(ahead)
 
 
 def colors(height: int, width: int) -> np.ndarray:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from tiny_model import tiny_model
 
+from restonnx import providers as available
 from restonnx import session as sessions
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError
 from restonnx.model import ModelFile, read
-from restonnx.session import CPU, CUDA, Session, cuda_problem, providers
+from restonnx.providers import CPU, CUDA, cuda_problem, providers
+from restonnx.session import Session
 
 PIP = r'pip install "restonnx\[cuda\]"'
 
@@ -38,18 +40,18 @@ def slow(tmp_path: Path) -> ModelFile:
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without an NVIDIA driver."""
-    monkeypatch.setattr(sessions, "_driver_name", lambda: "libcuda.so.1")
-    monkeypatch.setattr(sessions, "_loads", lambda name: False)
+    monkeypatch.setattr(available, "_driver_name", lambda: "libcuda.so.1")
+    monkeypatch.setattr(available, "_loads", lambda name: False)
 
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine with a driver, one CUDA device and a build for CUDA 13, where every library loads."""
-    monkeypatch.setattr(sessions.sys, "platform", "linux")
-    monkeypatch.setattr(sessions, "_loads", lambda name: True)
-    monkeypatch.setattr(sessions, "_preload", lambda: None)
-    monkeypatch.setattr(sessions, "_device_count", lambda driver: 1)
-    monkeypatch.setattr(sessions, "_cuda_major", lambda: 13)
+    monkeypatch.setattr(available.sys, "platform", "linux")
+    monkeypatch.setattr(available, "_loads", lambda name: True)
+    monkeypatch.setattr(available, "_preload", lambda: None)
+    monkeypatch.setattr(available, "_device_count", lambda driver: 1)
+    monkeypatch.setattr(available, "_cuda_major", lambda: 13)
     return monkeypatch
 
 
@@ -84,7 +86,7 @@ def test_cuda_without_a_driver_is_refused_with_library_and_command(model: ModelF
 
 
 def test_cuda_without_cudnn_is_refused_with_library_and_command(model: ModelFile, driver: pytest.MonkeyPatch) -> None:
-    driver.setattr(sessions, "_loads", lambda name: "cudnn" not in name)
+    driver.setattr(available, "_loads", lambda name: "cudnn" not in name)
     with pytest.raises(DeviceError, match=rf"libcudnn.so.9 could not be loaded; {PIP}"):
         Session(model, device="cuda")
 
@@ -92,13 +94,13 @@ def test_cuda_without_cudnn_is_refused_with_library_and_command(model: ModelFile
 def test_a_device_that_the_driver_does_not_see_is_refused(model: ModelFile, driver: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match="cannot run on cuda:3: the NVIDIA driver sees 1 CUDA device, counted from 0"):
         Session(model, device="cuda:3")
-    driver.setattr(sessions, "_device_count", lambda driver: 0)
+    driver.setattr(available, "_device_count", lambda driver: 0)
     with pytest.raises(DeviceError, match="sees no CUDA device"):
         Session(model, device="cuda")
 
 
 def test_a_build_without_cuda_is_refused_with_the_command(model: ModelFile, driver: pytest.MonkeyPatch) -> None:
-    driver.setattr(sessions, "_cuda_major", lambda: None)
+    driver.setattr(available, "_cuda_major", lambda: None)
     with pytest.raises(DeviceError, match=f"no CUDA; pip uninstall onnxruntime onnxruntime-gpu, then {PIP}"):
         Session(model, device="cuda")
 

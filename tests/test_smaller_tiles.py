@@ -14,8 +14,9 @@ from tiny_model import tiny_model
 from restonnx.errors import OutOfMemory
 from restonnx.model import read
 from restonnx.pieces import Runner, half, in_pieces
+from restonnx.providers import CPU, CUDA
 from restonnx.restore import Restorer
-from restonnx.session import CPU, CUDA, Session
+from restonnx.session import Session
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +97,7 @@ def test_memory_that_does_not_suffice_for_a_tile_suffices_for_its_pieces(tmp_pat
         assert done.returncode == 0, done.stderr
         return done.stdout.strip(), np.load(out)
 
-    (enough, expected), (short, restored) = run(4000), run(75)
+    (enough, expected), (short, restored) = run(4000), run(50)
     assert (enough, short) == ("None", str(512 * 512))
     np.testing.assert_array_equal(restored, expected)
 
@@ -180,11 +181,13 @@ def test_models_that_see_tiles_whole_tell_that_the_memory_is_short(tmp_path: Pat
         Runner(session, model.metadata).run(feeds_of(model, (64, 64)), None, last=True)
 
 
-def test_a_restorer_goes_on_in_pieces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_restorer_goes_on_in_pieces(tmp_path: Path, threads: int) -> None:
     path = tiny_model(tmp_path)
     image = np.random.default_rng(0).integers(0, 255, (3, 90, 120), dtype=np.uint8)
     expected = Restorer(path, device="cpu")(image)
-    restorer = Restorer(path, device="cpu")
-    restorer._session._session = Failing(restorer._session._session, 47)
+    restorer = Restorer(path, device="cpu", threads=threads)
+    session = restorer._session
+    session._session = session._beside = Failing(session._session, 47)
     np.testing.assert_array_equal(restorer(image), expected)
     assert restorer._runner._failed is not None

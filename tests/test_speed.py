@@ -8,7 +8,8 @@ import pytest
 from tiny_model import tiny_model
 
 from restonnx.errors import InputError, ModelError
-from restonnx.speed import Speed, measure, measure_apart, peak_mb
+from restonnx.machine import peak_mb
+from restonnx.speed import Speed, measure, measure_apart
 
 
 def speed(runs: tuple[float, ...], graph: tuple[float, ...]) -> Speed:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+from restonnx.machine import cores
 
 PACKAGES = ("restonnx", "numpy", "onnxruntime-gpu", "onnxruntime", "torch", "scikit-image", "PyWavelets")
 
@@ -13,7 +14,7 @@ def facts() -> dict[str, object]:
     """Processor, cores, system and the versions that matter."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": platform.platform(aliased=True),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from restonnx import tiles
+from restonnx.machine import cores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -80,15 +80,10 @@ def flow(
 
     height, width = reference.shape
     plan = tiles.plan(height, width, tile=BLOCK + 2 * MARGIN, halo=MARGIN, multiple=scale)
-    with ThreadPoolExecutor(min(THREADS, _cores()), "restonnx-flow") as threads:
+    with ThreadPoolExecutor(min(THREADS, cores()), "restonnx-flow") as threads:
         for done, _ in enumerate(threads.map(search, plan), 1):
             progress(done, len(plan))
     return found
-
-
-def _cores() -> int:
-    """That this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _of_reduced(image: Floats, reference: Floats, seen: Array, scale: int, check: Callable[[], None]) -> Floats | None:

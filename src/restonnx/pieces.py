@@ -1,21 +1,26 @@
-"""A tile through the graph: image by image, and in smaller tiles, with the same result, where memory runs out."""
+"""Tiles through the graph: some of them at once, image by image, and in smaller ones where memory runs out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from restonnx import tiles
 from restonnx.blend import Blend
 from restonnx.errors import OutOfMemory
+from restonnx.session import check_cancelled
+from restonnx.threads import side_by_side
 
 if TYPE_CHECKING:
     from restonnx.model import Metadata
     from restonnx.session import Cancel, Session
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Item = TypeVar("Item")
 
 
 class Runner:
@@ -23,36 +28,60 @@ class Runner:
 
     def __init__(self, session: Session, meta: Metadata) -> None:
         self._session, self._meta = session, meta
+        self._lock = threading.Lock()
         self._failed: int | None = None
         """Pixels of the tile for which the memory did not suffice."""
         self.computed = 0
         """Pixels of all tiles so far."""
 
-    def run(self, feeds: Mapping[str, Floats], cancel: Cancel | None, *, last: bool) -> Floats:
+    def each(
+        self, jobs: Iterable[tuple[Item, Mapping[str, Floats]]], total: int, cancel: Cancel | None
+    ) -> Generator[tuple[Item, Floats], None, None]:
+        """The results of `total` tiles, each with what came with its inputs, in their order; as many tiles at once as
+        the device does best."""
+        lanes = min(self._session.lanes, total)
+
+        def run(job: tuple[int, tuple[Item, Mapping[str, Floats]]]) -> tuple[Item, Floats]:
+            number, (item, feeds) = job
+            check_cancelled(cancel)
+            alone = lanes == 1 or (number + 1 == total and total % lanes == 1)
+            return item, self.run(feeds, cancel, beside=not alone, last=number >= total - lanes)
+
+        with closing(side_by_side(run, enumerate(jobs), lanes)) as results:
+            for result in results:
+                check_cancelled(cancel)
+                yield result
+
+    def run(
+        self, feeds: Mapping[str, Floats], cancel: Cancel | None, *, beside: bool = False, last: bool = False
+    ) -> Floats:
         """One image of the batch after the other: the tile's size is for the memory that one takes.
 
-        last: as in `Session.run`.
+        beside, last: as in `Session.run`.
         """
         count, _, height, width = feeds["image"].shape
-        self.computed += height * width
+        with self._lock:
+            self.computed += height * width
         if count == 1:
-            return self._run_one(feeds, cancel, last)
-        each = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
-        return np.concatenate([self._run_one(of_one, cancel, last) for of_one in each])
+            return self._run_one(feeds, cancel, beside, last)
+        single = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
+        return np.concatenate([self._run_one(of_one, cancel, beside, last) for of_one in single])
 
-    def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, last: bool) -> Floats:
+    def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, beside: bool, last: bool) -> Floats:
         """Once memory ran out tiles as large as that one are halved, one time; if that does not suffice either it is
         an error, or the session goes on elsewhere."""
         height, width = feeds["image"].shape[-2:]
         side = half(self._meta, height, width)
         if side is None or self._failed is None or height * width < self._failed:
             try:
-                return self._session.run(feeds, cancel, last=last, smaller=side is not None)
+                return self._session.run(feeds, cancel, beside=beside, last=last, smaller=side is not None)
             except OutOfMemory:
                 if side is None:
                     raise
                 self._failed = height * width
-        return in_pieces(lambda piece: self._session.run(piece, cancel, last=True), feeds, self._meta, side)
+        return in_pieces(
+            lambda piece: self._session.run(piece, cancel, beside=beside, last=True), feeds, self._meta, side
+        )
 
 
 def half(meta: Metadata, height: int, width: int) -> int | None:

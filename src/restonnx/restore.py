@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from restonnx import arrays, noise, tiles
+from restonnx import arrays, machine, noise, tiles
 from restonnx.blend import Blend, touching
 from restonnx.errors import InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
 from restonnx.moments import Moments
 from restonnx.pieces import Runner
 from restonnx.region import region as part_of
-from restonnx.session import Cancel, Session, check_cancelled
+from restonnx.session import LANES, Cancel, Session, check_cancelled
+from restonnx.threads import ahead
 
 if TYPE_CHECKING:
     from restonnx.model import Metadata, ModelFile, TileSpec
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Progress = Callable[[int, int], object]
-Item = TypeVar("Item")
 
 RGB_DOMAINS = ("display_rgb", "linear_rgb", "camera_rgb")
 BYTES_PER_PIXEL = 500.0
@@ -215,26 +213,31 @@ class Restorer:
         )
         done, total = 0, len(places) * samples
         _report(progress, done, total)
-        with closing(_ahead(reading)) as windows, closing(_ahead(drawing)) as noises:
-            for (_, plane, n), (degraded, further) in zip(places, windows, strict=True):
-                feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)} | further
-                moments = Moments()
-                for _ in range(samples):
-                    check_cancelled(cancel)
-                    restored = self._runner.run(feeds | next(noises), cancel, last=done + 1 == total)
-                    moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
-                    done += 1
-                    _report(progress, done, total)
-                result = moments.mean
-                if strength < 1:
-                    result = (1 - strength) * degraded + strength * result
-                if (target := part.target(plane, *blend.add(n, result), scale)) is not None:
-                    arrays.write_window(out, layout, *target)
-                if (
-                    std is not None
-                    and (target := part.target(plane, *blend_std.add(n, moments.std), scale)) is not None
-                ):
-                    arrays.write_window(std, floats, *target)
+        with closing(ahead(reading)) as windows, closing(ahead(drawing)) as noises:
+
+            def jobs() -> Iterator[tuple[Floats, dict[str, Floats]]]:
+                for degraded, further in windows:
+                    feeds = {"image": arrays.to_channels(scaling.to_unit(degraded), meta.channels)} | further
+                    yield from ((degraded, feeds | next(noises)) for _ in range(samples))
+
+            with closing(self._runner.each(jobs(), total, cancel)) as results:
+                for _, plane, n in places:
+                    moments = Moments()
+                    for _ in range(samples):
+                        degraded, restored = next(results)
+                        moments.add(scaling.from_unit(arrays.from_channels(restored, layout.channels)))
+                        done += 1
+                        _report(progress, done, total)
+                    result = moments.mean
+                    if strength < 1:
+                        result = (1 - strength) * degraded + strength * result
+                    if (target := part.target(plane, *blend.add(n, result), scale)) is not None:
+                        arrays.write_window(out, layout, *target)
+                    if (
+                        std is not None
+                        and (target := part.target(plane, *blend_std.add(n, moments.std), scale)) is not None
+                    ):
+                        arrays.write_window(std, floats, *target)
         check_cancelled(cancel)
         return out if std is None else (out, std)
 
@@ -263,15 +266,14 @@ class Restorer:
         out = np.empty((count * channels, size[0] * scale, size[1] * scale), np.float32)
         _report(progress, 0, len(plan))
         drawing = (self._draw(seed, 0, count, 0, tile) for tile in plan)
-        with closing(_ahead(drawing)) as noises:
-            for number, (tile, drawn) in enumerate(zip(plan, noises, strict=True)):
-                check_cancelled(cancel)
-                window = np.ascontiguousarray(padded[:, :, tile.rows, tile.cols])
-                feeds = {"image": window, **(further or {}), **drawn}
-                restored = self._runner.run(feeds, cancel, last=number + 1 == len(plan))
-                (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
-                out[:, rows, cols] = finished
-                _report(progress, number + 1, len(plan))
+        with closing(ahead(drawing)) as noises:
+            windows = (np.ascontiguousarray(padded[:, :, tile.rows, tile.cols]) for tile in plan)
+            jobs = ((n, {"image": window, **(further or {}), **next(noises)}) for n, window in enumerate(windows))
+            with closing(self._runner.each(jobs, len(plan), cancel)) as results:
+                for number, restored in results:
+                    (rows, cols), finished = blend.add(number, restored.reshape(-1, *restored.shape[2:]))
+                    out[:, rows, cols] = finished
+                    _report(progress, number + 1, len(plan))
         return out.reshape(count, channels, *out.shape[1:])
 
     def plan(self, height: int, width: int) -> tuple[tiles.TilePlan, int]:
@@ -301,16 +303,6 @@ def _read(
     return arrays.read_mirrored(image, layout, plane, tile.rows, tile.cols), extra.feeds(plane, tile)
 
 
-def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """The same items, the next one being made in a second thread while the caller works on this one."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="restonnx-ahead") as second:
-        following: Future[Any] = second.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = second.submit(next, items, end)
-            yield item
-
-
 def _targets(image: Any, layout: arrays.Layout, scale: int, with_std: bool, out: Any) -> tuple[Any, Any]:
     """The arrays for the result and, where it is wanted, its standard deviation: `out`, or new ones."""
     given, given_std = out if with_std and out is not None else (out, None)
@@ -324,19 +316,19 @@ def _targets(image: Any, layout: arrays.Layout, scale: int, with_std: bool, out:
 
 
 def tile_within(meta: Metadata, budget: float) -> int:
-    """The side of a square tile whose working memory is at most about `budget` bytes, and the smallest that the model
-    can do with where that is more."""
+    """The side of square tiles of which as many as may run at once take at most about `budget` bytes of working memory,
+    and the smallest that the model can do with where that is more."""
     per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
     rule = meta.tile
     return tiles.tile_for_budget(
-        rule.preferred, bytes_per_pixel=per_pixel, budget=budget, halo=_halo(rule), multiple=rule.multiple
+        rule.preferred, bytes_per_pixel=LANES * per_pixel, budget=budget, halo=_halo(rule), multiple=rule.multiple
     )
 
 
 def _tile_side(meta: Metadata, tile: int | None) -> int:
     rule = meta.tile
     if tile is None:
-        return tile_within(meta, _total_memory() * MEMORY_SHARE)
+        return tile_within(meta, machine.memory() * MEMORY_SHARE)
     least = tiles.smallest_tile(_halo(rule), rule.multiple)
     if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < least:
         raise InputError(f"tile must be an integer of at least {least} pixels for {meta.name}, not {tile!r}")
@@ -346,14 +338,6 @@ def _tile_side(meta: Metadata, tile: int | None) -> int:
 def _halo(rule: TileSpec) -> int:
     """What a tile's core keeps from its inner borders; of tiles that fade into each other, half of what they share."""
     return -(-rule.halo // 2) if rule.mode == "overlap" else rule.halo
-
-
-def _total_memory() -> float:
-    """Bytes of the machine; a guess where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return 8e9
 
 
 def _refuse_other_models(meta: Metadata) -> None:

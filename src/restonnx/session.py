@@ -1,41 +1,28 @@
-"""ONNX Runtime: choose a device, make sure that it really runs there, run, cancel, fall back.
-
-ONNX Runtime falls back to the CPU quietly, and lists CUDA as available wherever its wheel was built with it.
-So the libraries are looked for first, and the finished session is asked which provider it uses.
-"""
+"""ONNX Runtime: choose a device, make sure that it really runs there, run, cancel, fall back."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-import io
 import os
 import re
-import sys
 import threading
-import time
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError, OutOfMemory
+from restonnx.machine import cores
+from restonnx.providers import CPU, CUDA, Provider, cuda_problem
+from restonnx.threads import Stopwatch
 
 if TYPE_CHECKING:
     from restonnx.model import ModelFile
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
-
-CPU: Provider = "CPUExecutionProvider"
-CUDA: Provider = "CUDAExecutionProvider"
-CUDA_COMMAND = 'pip install "restonnx[cuda]"'
-"""Installs NVIDIA's libraries; the driver alone is the system's."""
-
 POLL_SECONDS = 0.02
+LANES = 2
+"""Runs at once on the CPU; more would take as much more memory, and were not measured."""
 SPINNING = "0"
 """Threads of the CPU that wait for each other sleep: tiles are long, and the next one is being read meanwhile."""
 FATAL, WARNING = 4, 2
@@ -67,8 +54,9 @@ class Session:
     """"cpu" or "cuda:N"."""
     fallback: str | None
     """Why "auto" (or a run that overflowed) went to the CPU; None where nothing was lost."""
-    graph_seconds: float
-    """Time spent inside the graph so far, all runs together; of runs side by side some may be missing."""
+    lanes: int
+    """How many runs are best made at once, from as many threads: of two on the CPU one works while the other waits for
+    its threads."""
 
     def __init__(self, model: ModelFile, *, device: str = "auto", threads: int | None = None) -> None:
         """Load the model on "cpu", "cuda", "cuda:N", or on what "auto" finds: the first CUDA device, else the
@@ -83,8 +71,10 @@ class Session:
             raise InputError(f"threads must be at least 1, not {threads}")
         self._model, self._threads, self._automatic = model, threads, device == "auto"
         self._on_cpu: Any = None
+        self._beside: Any = None
+        self._lock, self._clock = threading.Lock(), Stopwatch()
         self.provider, self.device, self.fallback = CPU, "cpu", None
-        self.graph_seconds = 0.0
+        self.lanes = 1
         if index is not None:
             problem = cuda_problem(index)
             if problem is None:
@@ -96,12 +86,19 @@ class Session:
                 raise DeviceError(f"cannot run on {device}: {problem}")
             self.fallback = problem
         self._session = self._on_cpu = _start(model, threads, [CPU])
+        self.lanes = min(LANES, threads or cores())
+
+    @property
+    def graph_seconds(self) -> float:
+        """Time so far during which a run, or several at once, were inside the graph."""
+        return self._clock.seconds
 
     def run(
         self,
         feeds: Mapping[str, Array],
         cancel: Cancel | None = None,
         *,
+        beside: bool = False,
         last: bool = False,
         smaller: bool = False,
     ) -> Array:
@@ -109,13 +106,15 @@ class Session:
 
         Values that are not finite on CUDA are computed once more on the CPU; where CUDA was found by "auto" and fails,
         so is this and all that follows, and `fallback` says why.
+        beside: another run goes on at the same time, as `lanes` advises: the two share the threads.
         last: nothing is to follow soon, so that working memory is given back afterwards, if the run comes to its end.
         smaller: the caller can do with smaller tiles, and is told so before CUDA is given up.
         Raises Cancelled soon after `cancel` is set, OutOfMemory, DeviceError when CUDA fails, ModelError when the graph
         does.
         """
+        shared = beside and self.provider == CPU
         try:
-            restored = self._run(self._session, self.device, feeds, cancel, last)
+            restored = self._run(self._shared() if shared else self._session, self.device, feeds, cancel, last)
         except DeviceError as error:
             if self.provider == CPU or not self._automatic or (smaller and isinstance(error, OutOfMemory)):
                 raise
@@ -131,6 +130,15 @@ class Session:
                 return restored
         raise ModelError(f"{self._model.path.name} gives values that are not finite for this image")
 
+    def _shared(self) -> Any:
+        """The session for runs side by side. Their callers' threads work as well, so that it has the fewer of its own:
+        no more threads than cores."""
+        with self._lock:
+            if self._beside is None:
+                threads = self._threads or cores()
+                self._beside = _start(self._model, max(1, threads + 1 - self.lanes), [CPU])
+            return self._beside
+
     def _leave_cuda(self, why: str) -> None:
         """For good: what has failed once on a device mostly fails again. Its memory is given back."""
         self._session = self._on_cpu = self._on_cpu or _start(self._model, self._threads, [CPU])
@@ -144,81 +152,16 @@ class Session:
         if last:
             arena = "cpu:0" if device == "cpu" else device.replace("cuda", "gpu")
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
-        started = time.perf_counter()
         try:
-            with _terminating(options, cancel):
+            with _terminating(options, cancel), self._clock.running():
                 restored: Array = session.run(["restored"], dict(feeds), options)[0]
+                return restored
         except Exception as error:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("the run was cancelled") from None
             if last and NO_ARENA in str(error):  # which is looked for before anything runs
                 return self._run(session, device, feeds, cancel, last=False)
             raise _explained(error, self._model.path.name, device, feeds) from error
-        self.graph_seconds += time.perf_counter() - started
-        return restored
-
-
-@dataclass(frozen=True)
-class RuntimeFacts:
-    """What `restonnx doctor` says about ONNX Runtime."""
-
-    version: str
-    distributions: tuple[str, ...]
-    """Installed distributions that bring the package `onnxruntime`, such as "onnxruntime-gpu 1.31.1"."""
-    available: tuple[str, ...]
-    """Providers that this build has, usable or not."""
-    cuda_major: int | None
-    """The major version of CUDA that it was built for; None for a build without."""
-    missing: tuple[str, ...]
-    """Shared libraries that CUDA needs and that cannot be loaded; empty for a build without CUDA."""
-    problems: tuple[str, ...]
-    """One line each: what keeps CUDA from running, and distributions that overwrite each other."""
-
-
-def providers() -> RuntimeFacts:
-    """Look at the installed ONNX Runtime and at the libraries that its CUDA provider needs."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    import onnxruntime
-
-    installed = {}
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            installed[name] = version(name)
-    problems = [reason] if (reason := cuda_problem()) else []
-    if len(installed) > 1:
-        problems.insert(0, f"onnxruntime and onnxruntime-gpu overwrite each other; {_reinstall_command()}")
-    return RuntimeFacts(
-        version=onnxruntime.__version__,
-        distributions=tuple(f"{name} {version}" for name, version in installed.items()),
-        available=tuple(onnxruntime.get_available_providers()),
-        cuda_major=_cuda_major(),
-        missing=_missing_libraries(),
-        problems=tuple(problems),
-    )
-
-
-def cuda_problem(index: int = 0) -> str | None:
-    """Why CUDA device `index` cannot run, in one line with the command that mends it; None if nothing speaks
-    against it.
-
-    Nothing of ONNX Runtime's CUDA is touched on a machine without driver or device, so that nothing is logged
-    there.
-    """
-    driver = _driver_name()
-    if driver is None:
-        return f"there is no CUDA on {sys.platform}"
-    if not _loads(driver):
-        return f"{driver} was not found: install the NVIDIA driver, then {CUDA_COMMAND}"
-    count = _device_count(driver)
-    if index >= count:
-        found = "no CUDA device" if count == 0 else f"{count} CUDA device{'s' * (count > 1)}, counted from 0"
-        return f"the NVIDIA driver sees {found}"
-    if _cuda_major() is None:
-        return f"this build of ONNX Runtime has no CUDA; {_reinstall_command()}"
-    if missing := _missing_libraries():
-        return f"{', '.join(missing)} could not be loaded; {CUDA_COMMAND}"
-    return None
 
 
 def _start(model: ModelFile, threads: int | None, chosen: list[Any]) -> Any:
@@ -308,70 +251,9 @@ def _device_index(device: str) -> int | None:
 
 
 def _default_threads() -> int:
-    """0, which means all physical cores, or the number of cores that this process is bound to."""
-    if not hasattr(os, "sched_getaffinity"):
-        return 0
-    allowed = len(os.sched_getaffinity(0))
-    return allowed if allowed < (os.cpu_count() or 1) else 0
-
-
-def _driver_name() -> str | None:
-    return {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}.get(sys.platform)
-
-
-def _device_count(driver: str) -> int:
-    library = ctypes.CDLL(driver)
-    count = ctypes.c_int(0)
-    if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
-
-
-def _cuda_major() -> int | None:
-    import onnxruntime
-    from onnxruntime.capi import build_and_package_info
-
-    if CUDA not in onnxruntime.get_available_providers():
-        return None
-    match = re.match(r"\d+", getattr(build_and_package_info, "cuda_version", ""))
-    return int(match[0]) if match else None
-
-
-def _missing_libraries() -> tuple[str, ...]:
-    """Names of shared libraries that the CUDA provider cannot do without and that do not load."""
-    driver, major = _driver_name(), _cuda_major()
-    if driver is None or major is None:
-        return ()
-    _preload()
-    if sys.platform == "win32":
-        names = [f"cudart64_{major}.dll", f"cublas64_{major}.dll", f"cublasLt64_{major}.dll", "cudnn64_9.dll"]
-    else:
-        names = [f"libcudart.so.{major}", f"libcublas.so.{major}", f"libcublasLt.so.{major}"]
-        names += ["libcurand.so.10", "libcudnn.so.9"]
-    return tuple(name for name in [driver, *names] if not _loads(name))
-
-
-@functools.cache
-def _preload() -> None:
-    """Load NVIDIA's libraries from their wheels, quietly: `_missing_libraries` says what is not there."""
-    import onnxruntime
-
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with contextlib.suppress(Exception):
-            onnxruntime.preload_dlls()
-
-
-def _loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
-
-
-def _reinstall_command() -> str:
-    return f"pip uninstall onnxruntime onnxruntime-gpu, then {CUDA_COMMAND}"
+    """0, which means all physical cores, each thread bound to one; else as many as this process is bound to."""
+    bound = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < (os.cpu_count() or 1)
+    return cores() if bound else 0
 
 
 def _first_line(error: Exception) -> str:

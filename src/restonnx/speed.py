@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from restonnx.errors import DeviceError, InputError, ModelError, RestonnxError
+from restonnx.machine import peak_mb
 from restonnx.restore import Restorer
 
 PACKED = 2
@@ -149,20 +150,6 @@ def measure_apart(model: str | Path, size: tuple[int, int], **options: Any) -> S
         raise kinds.get(reply["kind"], RestonnxError)(reply["error"])
     pairs: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in reply.items()}
     return Speed(**pairs)
-
-
-def peak_mb() -> int | None:
-    """The most memory (MiB) that this process ever had resident; None where the system does not say."""
-    try:  # getrusage on Linux counts what the process was before it became this program, too
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
-    except (OSError, IndexError, ValueError):
-        pass
-    if sys.platform != "darwin":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
 
 
 def _task(restorer: Restorer, size: tuple[int, int]) -> tuple[Callable[[], object], tuple[int, int]]:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import restonnx
-from restonnx import session
+from restonnx import providers
 from restonnx.cli import app
 from restonnx.cli import doctor as doctor_module
 
@@ -23,7 +23,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: str | None = None, card: bool = True, clash: str = "") -> None:
-    facts = session.RuntimeFacts(
+    facts = providers.RuntimeFacts(
         version="1.30.0",
         distributions=("onnxruntime-gpu 1.30.0",),
         available=("CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -31,8 +31,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: str | None = None, card: b
         missing=("libcublas.so.13",) if cuda else (),
         problems=tuple(filter(None, (clash, cuda))),
     )
-    monkeypatch.setattr(session, "providers", lambda: facts)
-    monkeypatch.setattr(session, "cuda_problem", lambda index=0: cuda)
+    monkeypatch.setattr(providers, "providers", lambda: facts)
+    monkeypatch.setattr(providers, "cuda_problem", lambda index=0: cuda)
     monkeypatch.setattr(doctor_module, "has_nvidia_card", lambda: card)
 
 

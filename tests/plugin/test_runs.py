@@ -197,7 +197,7 @@ def test_an_image_larger_than_the_memory_goes_through_the_disk(
     da = pytest.importorskip("dask.array")
     zarr = pytest.importorskip("zarr")
     frugal = {"channels": 1, "preferred": 256, "metadata": {"measured": {"bytes_per_pixel": 20}}}
-    blocks = da.random.default_rng(0).integers(0, 60000, (48, 200, 200), dtype=np.uint16, chunks=(1, 100, 200))
+    blocks = da.random.default_rng(0).integers(0, 60000, (72, 200, 200), dtype=np.uint16, chunks=(1, 100, 200))
     layer = viewer.add_image(blocks, name="big", contrast_limits=(0, 60000))
     driver = drive(viewer)
     driver.choose(layer, models("tiny-gray", **frugal), memory=0.002)

@@ -14,7 +14,7 @@ import typer
 from restonnx.errors import RestonnxError
 
 if TYPE_CHECKING:
-    from restonnx.session import RuntimeFacts
+    from restonnx.providers import RuntimeFacts
 
 OPTIONAL = ("torch", "onnx", "napari", "dask", "zarr")
 PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -25,7 +25,7 @@ NVIDIA = "0x10de"
 def doctor() -> None:
     """Say what is installed and what runs; exit code 1 if something is wrong."""
     import restonnx
-    from restonnx.session import cuda_problem, providers
+    from restonnx.providers import cuda_problem, providers
 
     facts = providers()
     _line("restonnx", restonnx.__version__)

@@ -1,0 +1,105 @@
+"""Tiles side by side on the CPU: the same result, two at once, and none without its share of the threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_model import tiny_model
+
+from restonnx.errors import Cancelled, ModelError
+from restonnx.model import read
+from restonnx.restore import Restorer
+from restonnx.session import LANES, Session
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (100, 120, 3), dtype=np.uint8)
+
+
+class Watched:
+    """In the place of a session's run: notes what it was asked for and how many ran at once."""
+
+    def __init__(self, session: Session) -> None:
+        self.own, self.lock, self.inside, self.most = session.run, threading.Lock(), 0, 0
+        self.asked: list[tuple[bool, bool]] = []
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.asked.append((options["beside"], options["last"]))
+        time.sleep(0.01)
+        try:
+            return self.own(*arguments, **options)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
+def watched(restorer: Restorer) -> Watched:
+    found = Watched(restorer._session)
+    restorer._session.run = found  # type: ignore[method-assign, assignment]
+    return found
+
+
+def test_two_threads_are_for_two_tiles_and_one_for_one(tiny: Path) -> None:
+    assert Session(read(tiny), device="cpu", threads=2).lanes == LANES == 2
+    assert Session(read(tiny), device="cpu", threads=1).lanes == 1
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_tiles_side_by_side_give_what_tiles_one_by_one_give(tiny: Path, threads: int) -> None:
+    alone, beside = (Restorer(tiny, device="cpu", threads=number, tile=40) for number in (1, threads))
+    seen = watched(beside)
+    for one, other in zip(
+        alone(IMAGE, samples=3, return_std=True, seed=5), beside(IMAGE, samples=3, return_std=True, seed=5), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert seen.most == 2
+    assert beside.computed == alone.computed
+    batch = np.random.default_rng(1).random((2, 3, 80, 64), np.float32)
+    np.testing.assert_array_equal(alone.run(batch, seed=1), beside.run(batch, seed=1))
+
+
+@pytest.mark.parametrize(("planes", "single"), [(1, 1), (4, 0), (5, 1)])
+def test_a_tile_that_nothing_runs_beside_has_all_threads(tiny: Path, planes: int, single: int) -> None:
+    restorer = Restorer(tiny, device="cpu", threads=2)
+    seen = watched(restorer)
+    restorer(np.stack([IMAGE[:48, :48]] * planes), axes="ZYXC")
+    assert [beside for beside, _ in seen.asked].count(False) == single
+    # Whichever of the two that come to an end last gives the memory back.
+    assert [last for _, last in seen.asked].count(True) == min(planes, 2)
+
+
+def test_a_cancel_ends_both(tmp_path: Path) -> None:
+    slow = tiny_model(tmp_path / "slow.onnx", name="slow", convs=60)
+    restorer, cancel = Restorer(slow, device="cpu", threads=2), threading.Event()
+    stack = np.random.default_rng(0).integers(0, 255, (4, 512, 512, 3), dtype=np.uint8)
+    timer = threading.Timer(0.3, cancel.set)
+    timer.start()
+    started = time.perf_counter()
+    with pytest.raises(Cancelled):
+        restorer(stack, axes="ZYXC", cancel=cancel)
+    assert time.perf_counter() - started < 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("restonnx")]
+
+
+def test_a_tile_that_fails_ends_the_run(tiny: Path) -> None:
+    restorer = Restorer(tiny, device="cpu", threads=2, tile=40)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ModelError("tiny failed to run")
+
+    restorer._session.run = fails  # type: ignore[method-assign, assignment]
+    with pytest.raises(ModelError, match="tiny failed to run"):
+        restorer(IMAGE)
+
+
+def test_time_in_the_graph_is_counted_once(tiny: Path) -> None:
+    restorer = Restorer(tiny, device="cpu", threads=2, tile=40)
+    started = time.perf_counter()
+    restorer(np.concatenate([IMAGE] * 4))
+    assert 0 < restorer.graph_seconds <= time.perf_counter() - started
