@@ -1,21 +1,33 @@
-"""A model whose convolutions compute in integers of 8 bits, calibrated on images that are damaged as in training."""
+"""A model whose convolutions compute in integers of 8 bits, calibrated, and where wished tuned, on images that are
+damaged as in training."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from restonnx.errors import InputError
 from restonnx.model import METADATA_KEY, Metadata, read
+from restonnx.onnx_export import tuning
 from restonnx.onnx_export.export import Export, export_checkpoint
 from restonnx.onnx_export.freeze import write_whole
-from restonnx.onnx_export.precision import Feeds, quantise
+from restonnx.onnx_export.precision import TUNED, Feeds, fold, keep_layout, quantise
+from restonnx.onnx_export.tuning import Report, RoundedGraph
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import Crops, load_clean
 from restonnx.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import onnx
+
+Damaged = tuple[Tensor, dict[str, Tensor]]
 
 IMAGES, SIDE = 24, 192
 """How many crops are looked at, and their side in pixels. Twelve and fewer cost hundredths of a decibel."""
@@ -30,11 +42,15 @@ def export_int8(
     order: str | None = None,
     name: str | None = None,
     images: int = IMAGES,
+    tune: int = 0,
+    report: Report | None = None,
 ) -> Export:
     """Write a checkpoint, or a model's .onnx file, with convolutions of 8 bits; see `precision.quantise`.
 
     calibrate: a folder of clean photographs, best of those that it was trained on. They are damaged as the recipe says.
     steps, order: as in `export_checkpoint`.  name: by default the model's with "-int8" behind it.
+    tune: for how many iterations weights and ranges learn to live with the rounding (`tuning`). Sums are integers then,
+    too.  report: as in `tuning.tune`.
     The errors of what comes back are the differences from the float graph on the first three crops.
     Raises InputError for a model that takes more than the image and noise.
     """
@@ -49,8 +65,12 @@ def export_int8(
             raise InputError(f"int8 is for models that take images alone; {given.name} takes {', '.join(others)} too")
         recipe = checkpoints.load(source).recipe
     feeds = calibration(recipe, given, Path(calibrate), images)
+    plain = fold(content)
+    if tune:
+        model = _tuned(plain, feeds, _batches(recipe, given, Path(calibrate)), tune, report)
+    else:
+        model = quantise(plain, feeds)
     metadata = given.model_copy(update={"name": name or f"{given.name}-int8", "precision": "int8", "measured": {}})
-    model = quantise(content, feeds)
     # The recipe stays behind: a file without its weights by name is no checkpoint.
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=Metadata.model_validate(metadata.model_dump()).to_json())
@@ -60,24 +80,46 @@ def export_int8(
     return Export(Path(out), metadata, tuple(_difference(content, rounded, feed) for feed in feeds[:3]))
 
 
-def calibration(recipe: Recipe, metadata: Metadata, folder: Path, count: int) -> list[Feeds]:
+def _tuned(
+    plain: onnx.ModelProto, feeds: list[Feeds], batches: Iterable[Damaged], iterations: int, report: Report | None
+) -> onnx.ModelProto:
+    """The graph in integers, its weights and ranges tuned."""
+    keep_layout(plain)
+    graph = RoundedGraph(plain, quantise(plain, feeds, rounding=TUNED))
+    tuning.tune(graph, batches, iterations, report)
+    ranges = graph.write_to(plain)
+    return quantise(plain, feeds[:1], rounding=TUNED, ranges=ranges)
+
+
+def calibration(recipe: Recipe, metadata: Metadata, folder: Path, images: int) -> list[Feeds]:
     """Inputs of the graph: crops of the folder's photographs damaged as in training, and noise; always the same."""
     crops = Crops(load_clean(folder, channels=recipe.image_channels, smallest=SIDE), SIDE, seed=0)
     generator = torch.Generator().manual_seed(0)
+    batches = (_damaged(recipe, metadata, crops.batch(number, 1), generator) for number in range(images))
+    return [{name: value.numpy() for name, value in feed.items()} for _, feed in batches]
+
+
+def _batches(recipe: Recipe, metadata: Metadata, folder: Path) -> Iterator[Damaged]:
+    """What tuning sees: batches as large as those of training, one after the other; always the same."""
+    size = recipe.training.patch
+    crops = Crops(load_clean(folder, channels=recipe.image_channels, smallest=size), size, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    for number in count():
+        yield _damaged(recipe, metadata, crops.batch(number, recipe.training.batch), generator)
+
+
+def _damaged(recipe: Recipe, metadata: Metadata, clean: Tensor, generator: torch.Generator) -> Damaged:
+    """Clean images, and what the graph is fed with where they are damaged as the recipe says, and noise, all in the
+    graph's values."""
     (low, high), sampler = metadata.range, metadata.sampler
-    names = [spec.name for spec in metadata.inputs if spec.role == "reference"]
-    feeds: list[Feeds] = []
-    for number in range(count):
-        _, degraded, *reference = recipe.degradation.degrade(crops.batch(number, 1), generator)
-        feed = {"image": (low + (high - low) * degraded).numpy()}
-        if sampler.draws:
-            window = metadata.noise_window(*(slice(0, side) for side in degraded.shape[2:]))
-            sides = [part.stop for part in window]
-            drawn = torch.randn(1, sampler.draws, metadata.noise_channels, *sides, generator=generator)
-            feed["noise"] = drawn.numpy()
-        others = zip(names, reference, strict=True)
-        feeds.append(feed | {name: (low + (high - low) * given).numpy() for name, given in others})
-    return feeds
+    clean, *given = (low + (high - low) * images for images in recipe.degradation.degrade(clean, generator))
+    names = ["image", *(spec.name for spec in metadata.inputs if spec.role == "reference")]
+    feed = dict(zip(names, given, strict=True))
+    if sampler.draws:
+        window = metadata.noise_window(*(slice(0, side) for side in given[0].shape[2:]))
+        sides = [part.stop for part in window]
+        feed["noise"] = torch.randn(len(clean), sampler.draws, metadata.noise_channels, *sides, generator=generator)
+    return clean, feed
 
 
 def _difference(whole: bytes, rounded: bytes, feeds: Feeds) -> float:

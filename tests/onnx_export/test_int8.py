@@ -10,8 +10,6 @@ import pytest
 pytest.importorskip("torch", reason='exporting needs torch: pip install "restonnx[train]"')
 
 import onnx
-import torch
-from PIL import Image
 from skimage import data
 from tiny_model import tiny_model
 from typer.testing import CliRunner
@@ -19,45 +17,10 @@ from typer.testing import CliRunner
 from restonnx.cli import app
 from restonnx.errors import InputError, ModelError
 from restonnx.model import read
-from restonnx.onnx_export import export
-from restonnx.onnx_export.export import Export, export_checkpoint
+from restonnx.onnx_export.export import Export
 from restonnx.onnx_export.int8 import calibration, export_int8
 from restonnx.restore import Restorer
 from restonnx.training import checkpoint as checkpoints
-from restonnx.training.checkpoint import Checkpoint
-from restonnx.training.recipe import parse
-
-CONTENT = {
-    "name": "small",
-    "about": {"title": "Small", "description": "For tests.", "task": "denoise", "domain": "display_rgb"},
-    "network": {"widths": [8, 16], "down": [1, 1], "up": [1]},
-    "sampler": {"steps": 2, "kappa": 0.05},
-    "degradation": {"kind": "denoise"},
-    "objective": {"kind": "data_consistent"},
-    "training": {"iterations": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    Image.fromarray(data.astronaut()[:256, :256]).save(folder / "one.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The float model, with random weights in every place."""
-    recipe = parse(CONTENT)
-    network, generator = recipe.network.build(2), torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-    path = tmp_path_factory.mktemp("int8") / "small.safetensors"
-    checkpoints.save(path, Checkpoint(recipe, network.state_dict(), {}, {}, 1, 1.0))
-    with pytest.MonkeyPatch.context() as patch:  # the halo is measured elsewhere
-        patch.setattr(export, "sufficient_halo", lambda *_: 8)
-        patch.setattr(export, "receptive_radius", lambda *_: 32)
-        return export_checkpoint(path, path.with_suffix(".onnx")).path
 
 
 @pytest.fixture(scope="module")
