@@ -205,11 +205,10 @@ def make(case: Case, folder: Path) -> None:
     import numpy as np
     from skimage.transform import resize
 
-    from restonnx.images import read
+    from restonnx import photograph
     from restonnx.isp import colors
-    from restonnx.library import SHIPPED
 
-    photograph = np.asarray(read(SHIPPED / "demo_clean.png").pixels, np.float32)[..., :3] / 255
+    photograph = photograph.clean().astype(np.float32) / 255
     large = resize(photograph, (2 * photograph.shape[0], 2 * photograph.shape[1]), order=3)
     scene = colors.decode(large.clip(0, 1)) * np.float32(NEUTRAL)
     scene = np.concatenate([scene, scene[::-1]])

@@ -34,6 +34,7 @@ FLOORS = (
         "moments",
         "noise",
         "noise_level",
+        "photograph",
         "parallax",
         "arrays",
         "extra_inputs",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from importlib.resources import as_file, files
 from typing import Any
 
 import numpy as np
 import pytest
 
-from restonnx import parallax, registration
+from restonnx import parallax, photograph, registration
 from restonnx.diffusion.resizing import Downsample
 from restonnx.errors import Cancelled, InputError
-from restonnx.images import read
 from restonnx.registration import Registration, aligned, register
 
 Array = np.ndarray[Any, Any]
@@ -22,8 +20,7 @@ Array = np.ndarray[Any, Any]
 @cache
 def scene() -> Array:
     """(H, W, 3) in [0, 1], sides even: the demo photograph."""
-    with as_file(files("restonnx") / "zoo" / "demo_clean.png") as path:
-        pixels = read(path).pixels
+    pixels = photograph.clean()
     height, width = (side // 2 * 2 for side in pixels.shape[:2])
     result: Array = pixels[:height, :width].astype(np.float32) / 255
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from restonnx import Restorer, library, load_model
+from restonnx import Restorer, library, load_model, photograph
 from restonnx.diffusion.blurs import Blur
 from restonnx.diffusion.resizing import Downsample
-from restonnx.images import read
 from restonnx.isp import cfa
 from restonnx.isp.packed import restore_planes
 from restonnx.library import ModelEntry
@@ -33,8 +31,7 @@ KERNEL /= KERNEL.sum()
 
 
 def demo(name: str) -> np.ndarray:
-    with as_file(files("restonnx") / "zoo" / f"demo_{name}.png") as path:
-        return read(path).pixels
+    return {"noisy": photograph.noisy, "clean": photograph.clean}[name]()
 
 
 def as_seen(image: np.ndarray, entry: ModelEntry) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from restonnx import photograph
 from restonnx.cli import app
 
 ZOO = Path(__file__).parents[2] / "src" / "restonnx" / "zoo"
@@ -27,13 +28,13 @@ def demo(*arguments: object) -> Result:
 def test_it_writes_before_and_after_side_by_side_and_says_how_good(tmp_path: Path, tiny: Path) -> None:
     result = demo("-o", tmp_path / "out.png", "--model", tiny)
     assert result.exit_code == 0, result.output
-    noisy = read(ZOO / "demo_noisy.png")
+    noisy = photograph.noisy()
     written = read(tmp_path / "out.png")
     width = noisy.shape[1]
     assert written.shape == (noisy.shape[0], 2 * width, 3)
     assert np.array_equal(written[:, :width], noisy)
     before, after = (float(value) for value in re.findall(r"PSNR +([\d.]+) dB +SSIM 0\.\d{4}", result.stdout))
-    clean = read(ZOO / "demo_clean.png").astype(float)
+    clean = photograph.clean().astype(float)
     for value, pixels in ((before, noisy), (after, written[:, width:])):
         assert value == pytest.approx(10 * np.log10(255**2 / np.mean((pixels - clean) ** 2)), abs=0.01)
     assert "CPUExecutionProvider" in result.stdout

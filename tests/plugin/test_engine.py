@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from tiny_model import tiny_model
 from tiny_source import source
 
 import restonnx
-from restonnx import Cancelled, InputError
-from restonnx.images import read
+from restonnx import Cancelled, InputError, photograph
 from restonnx.plugin.engine import Engine, Job, blended, difference, without_colour
 from restonnx.plugin.settings import Settings
 from restonnx.plugin.source import Source
@@ -71,8 +69,7 @@ def test_a_reference_of_another_size_is_registered_once_for_many_previews(
 ) -> None:
     from restonnx import registration
 
-    with as_file(files("restonnx") / "zoo" / "demo_clean.png") as path:
-        scene = np.asarray(read(path).pixels)[:256, :320]
+    scene = photograph.clean()[:256, :320]
     wide, tele = scene[::2, ::2].copy(), scene[40:220, 50:300].copy()
     asked, aligned = [], registration.aligned
     monkeypatch.setattr(registration, "aligned", lambda *given, **more: asked.append(1) or aligned(*given, **more))

@@ -224,9 +224,8 @@ def test_dropped_files_are_opened_whatever_their_case_and_broken_ones_told(
 
 
 def test_the_raw_sample_is_a_noisy_dng_that_develop_restores(cache: Path, tmp_path: Path) -> None:
-    from PIL import Image
 
-    from restonnx.library import SHIPPED
+    from restonnx import photograph
 
     ((pixels, about, _),) = samples.raw()
     (path,) = cache.iterdir()
@@ -240,8 +239,7 @@ def test_the_raw_sample_is_a_noisy_dng_that_develop_restores(cache: Path, tmp_pa
     }
     estimate = isp.noise_profile(isp.Frame(isp.read_raw(path).image, isp.FrameMeta("cfa", cfa=((0, 1), (1, 2)))))
     assert all(0.5 < a / samples.PHOTON < 2 for a in estimate.a), "the noise is as strong as the file says"
-    with Image.open(SHIPPED / "demo_clean.png") as picture:
-        clean = np.asarray(picture.convert("RGB")) / 255
+    clean = photograph.clean() / 255
     assert np.allclose(pixels.mean((0, 1)) / 65535, clean.mean((0, 1)), rtol=0.04)
     assert 0.02 < np.abs(pixels / 65535 - clean).mean() < 0.1
 

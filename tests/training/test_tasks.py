@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from importlib.resources import as_file, files
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
+from restonnx import photograph as shipped
 from restonnx.diffusion.resizing import Downsample
-from restonnx.images import read
 from restonnx.training.degradations.deblur import Deblur
 from restonnx.training.degradations.dehaze import Dehaze
 from restonnx.training.degradations.derain import Derain
@@ -323,8 +321,7 @@ def test_cameras_that_agree_show_the_same_in_the_middle_and_nothing_around() -> 
 
 
 def test_the_flow_takes_back_what_parallax_has_moved() -> None:
-    with as_file(files("restonnx") / "zoo" / "demo_clean.png") as path:
-        pixels = torch.from_numpy(np.asarray(read(path).pixels)).float() / 255
+    pixels = torch.from_numpy(shipped.clean()).float() / 255
     clean = pixels.permute(2, 0, 1)[None, :, :256, :320]
     alike: dict[str, Any] = {"colour": 0, "noise": (0, 0), "softness": (0.01, 0.01), "view": "centre"}
     off, found = (

@@ -1,9 +1,8 @@
-"""`restonnx demo`: restores the noisy photograph inside the package and measures the gain."""
+"""`restonnx demo`: restores the photograph inside the package, with noise, and measures the gain."""
 
 from __future__ import annotations
 
 import time
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,38 +32,29 @@ def demo(
     """Restore the noisy photograph that comes with restonnx and write it before | after."""
     import numpy as np
 
-    from restonnx import images
+    from restonnx import images, photograph
     from restonnx.restore import Restorer
 
     # The default name is the demo's own, so that the same command can be run again.
     overwrite = overwrite or output == DEFAULT_OUTPUT
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists: pass --overwrite to replace it")
-    noisy, clean = _shipped("demo_noisy.png"), _shipped("demo_clean.png")
+    noisy, clean = photograph.noisy(), photograph.clean()
     restorer = run_cancellable(lambda _: Restorer(model, device=device))
     with bar(1, stderr()) as shown:
-        shown.start_file(0, "demo_noisy.png")
+        shown.start_file(0, "the photograph")
         started = time.perf_counter()
-        restored = run_cancellable(
-            lambda cancel: restorer(noisy.pixels, axes=noisy.axes, progress=shown.advance, cancel=cancel)
-        )
+        restored = run_cancellable(lambda cancel: restorer(noisy, axes="YXC", progress=shown.advance, cancel=cancel))
         seconds = time.perf_counter() - started
     typer.echo(running_on(restorer))
-    for name, pixels in (("before", noisy.pixels), ("after", restored)):
-        psnr, ssim = _quality(clean.pixels, pixels)
+    for name, pixels in (("before", noisy), ("after", restored)):
+        psnr, ssim = _quality(clean, pixels)
         typer.echo(f"{name:6}  PSNR {psnr:5.2f} dB  SSIM {ssim:.4f}")
-    megapixels = noisy.pixels.shape[0] * noisy.pixels.shape[1] / 1e6
+    megapixels = noisy.shape[0] * noisy.shape[1] / 1e6
     typer.echo(f"{seconds:.2f} s for {megapixels:.2f} megapixels")
-    side_by_side = images.Picture(pixels=np.concatenate([noisy.pixels, restored], axis=1), axes=noisy.axes)
+    side_by_side = images.Picture(pixels=np.concatenate([noisy, restored], axis=1), axes="YXC")
     images.write(output, side_by_side, overwrite=overwrite)
     say(f"before | after: {output}")
-
-
-def _shipped(name: str) -> Any:
-    from restonnx import images
-
-    with resources.as_file(resources.files("restonnx") / "zoo" / name) as path:
-        return images.read(path)
 
 
 def _quality(clean: np.ndarray, image: np.ndarray) -> tuple[float, float]:

@@ -27,14 +27,10 @@ ISO, SECONDS = 6400, (1, 60)
 
 
 def photograph() -> list[tuple[Any, dict[str, Any], str]]:
-    """The photograph that ships with restonnx, with Gaussian noise, (rows, columns, 3) uint8."""
-    from PIL import Image
+    """The photograph that comes with restonnx, with a camera's noise, (rows, columns, 3) uint8."""
+    from restonnx import photograph
 
-    from restonnx.library import SHIPPED
-
-    with Image.open(SHIPPED / "demo_noisy.png") as picture:
-        pixels = np.array(picture.convert("RGB"))
-    return [(pixels, {"name": "noisy photograph", "rgb": True}, "image")]
+    return [(photograph.noisy(), {"name": "noisy photograph", "rgb": True}, "image")]
 
 
 def raw() -> list[tuple[Any, dict[str, Any], str]]:
@@ -85,11 +81,10 @@ def _negative() -> Any:
     """Mosaic and tags of the RAW sample."""
     from PIL import Image, TiffImagePlugin
 
+    from restonnx import photograph
     from restonnx.isp import FrameMeta, NoiseProfile, cfa, colors, dng
-    from restonnx.library import SHIPPED
 
-    with Image.open(SHIPPED / "demo_clean.png") as picture:
-        shown = np.array(picture.convert("RGB"))
+    shown = photograph.clean()
     meta = FrameMeta("cfa", cfa=((0, 1), (1, 2)), black=(BLACK,), white=(WHITE,), wb=BALANCE)
     light: Any = colors.decode(np.float32(1 / 255) * shown.astype(np.float32))
     sensor = light / np.array(BALANCE, np.float32)
