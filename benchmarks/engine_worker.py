@@ -70,6 +70,15 @@ def ort(model: Path, side: int, threads: int) -> Run:
     return lambda: session.run(given)
 
 
+def ort_tiles(model: Path, side: int, threads: int) -> Run:
+    """The whole of restonnx behind an image in the graph's values: tiles with their halos, two at once where it pays."""
+    from restonnx.restore import Restorer
+
+    restorer, given = Restorer(model, device="cpu", threads=threads), feeds(model, side)
+    image, _ = given.pop("image"), given.pop("noise", None)
+    return lambda: restorer.run(image, given)
+
+
 def ort_spinning(model: Path, side: int, threads: int) -> Run:
     """The same, but waiting threads spin, as is ONNX Runtime's default."""
     import onnxruntime
@@ -253,6 +262,7 @@ def peak_convolution(model: Path, side: int, threads: int) -> Run:
 
 ENGINES: dict[str, Callable[[Path, int, int], Run]] = {
     "ort": ort,
+    "ort-tiles": ort_tiles,
     "ort-spinning": ort_spinning,
     "ort-steps": ort_steps,
     "torch-eager": torch_eager,

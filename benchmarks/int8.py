@@ -2,7 +2,8 @@
 
     python benchmarks/int8.py denoise --calibrate PHOTOGRAPHS --test CBSD68
 
-Each model is made anew (`restonnx export MODEL --precision int8`). The graphs take turns, one run each, in one process.
+Each model is calibrated anew (`restonnx export MODEL --precision int8`); beside both stands its tuned sibling, if it is
+in the library under its name and "-int8". The graphs take turns, one run each, in one process.
 """
 
 import argparse
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 from results import write
 
-from restonnx import load_model
+from restonnx import load_model, models
 from restonnx.model import ModelFile
 from restonnx.onnx_export.int8 import export_int8
 from restonnx.session import Session
 from restonnx.training.evaluate import evaluate
+
+SIGMAS = (5.0, 15.0, 25.0, 50.0)
 
 
 def main() -> None:
@@ -35,19 +38,21 @@ def main() -> None:
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             model = load_model(name)
-            out = Path(folder) / f"{model.metadata.name}-int8.onnx"
-            both = [model, load_model(export_int8(model.path, out, calibrate=options.calibrate).path)]
-            rows += measured(both, options)
+            tuned, out = f"{model.metadata.name}-int8", Path(folder) / "calibrated.onnx"
+            export_int8(model.path, out, calibrate=options.calibrate, name=f"{model.metadata.name}-calibrated")
+            siblings = [load_model(tuned)] if tuned in [entry.name for entry in models()] else []
+            rows += measured([model, load_model(out), *siblings], options)
     shared = {"data": options.test.name, "every": options.every, "calibrated_on": options.calibrate.name}
     write("int8", shared | {"side": options.side, "rounds": options.rounds, "variants": rows})
 
 
-def measured(models: list[ModelFile], options: Any) -> list[dict[str, Any]]:
-    """Rows of a model and its sibling of 8 bits."""
-    times = side_by_side(models, options.side, options.rounds)
-    scores = evaluate([str(model.path) for model in models], data=options.test, every=options.every)
+def measured(files: list[ModelFile], options: Any) -> list[dict[str, Any]]:
+    """Rows of a model and its siblings of 8 bits."""
+    times = side_by_side(files, options.side, options.rounds)
+    paths = [str(model.path) for model in files]
+    scores = evaluate(paths, data=options.test, sigma=SIGMAS, every=options.every)
     pixels, rows = options.side**2 / 1e6, []
-    for model, of_one in zip(models, times, strict=True):
+    for model, of_one in zip(files, times, strict=True):
         row = {
             "model": model.metadata.name,
             "seconds_per_megapixel": round(statistics.median(of_one) / pixels, 4),

@@ -3,6 +3,7 @@ damaged as in training."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from restonnx.errors import InputError
-from restonnx.model import METADATA_KEY, Metadata, read
+from restonnx.model import METADATA_KEY, Metadata, TileSpec, read
 from restonnx.onnx_export import tuning
 from restonnx.onnx_export.export import Export, export_checkpoint
 from restonnx.onnx_export.freeze import write_whole
@@ -31,6 +32,8 @@ Damaged = tuple[Tensor, dict[str, Tensor]]
 
 IMAGES, SIDE = 24, 192
 """How many crops are looked at, and their side in pixels. Twelve and fewer cost hundredths of a decibel."""
+TILE = 1792
+"""Side of a square with the area of a tile: integers take a seventh less memory than floats, and the halo is wider."""
 
 
 def export_int8(
@@ -70,7 +73,16 @@ def export_int8(
         model = _tuned(plain, feeds, _batches(recipe, given, Path(calibrate)), tune, report)
     else:
         model = quantise(plain, feeds)
-    metadata = given.model_copy(update={"name": name or f"{given.name}-int8", "precision": "int8", "measured": {}})
+    changed = {
+        "name": name or f"{given.name}-int8",
+        "title": f"{given.title}, in integers",
+        "description": f"{given.description}; in integers of 8 bits, for processors that are fast at them",
+        "precision": "int8",
+        "tile": _tiles(given.tile),
+        "measured": {},
+        "parent": hashlib.sha256(content).hexdigest(),
+    }
+    metadata = given.model_copy(update=changed)
     # The recipe stays behind: a file without its weights by name is no checkpoint.
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=Metadata.model_validate(metadata.model_dump()).to_json())
@@ -78,6 +90,14 @@ def export_int8(
     rounded = model.SerializeToString()
     write_whole(Path(out), rounded)
     return Export(Path(out), metadata, tuple(_difference(content, rounded, feed) for feed in feeds[:3]))
+
+
+def _tiles(given: TileSpec) -> TileSpec:
+    """With the exact halo. A smaller one changes floats too little to be seen, but integers by whole steps wherever a
+    value lies between two: tiles would differ from the whole by as much as integers differ from floats."""
+    if given.mode != "halo":
+        return given
+    return given.model_copy(update={"halo": given.halo_exact, "preferred": max(given.preferred, TILE)})
 
 
 def _tuned(

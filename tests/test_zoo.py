@@ -114,6 +114,13 @@ def test_tiles_equal_the_whole_image_with_the_exact_halo(entry: ModelEntry) -> N
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("entry", [param for param in SHIPPED if param.values[0].metadata.precision == "int8"])
+def test_tiles_in_integers_equal_the_whole_image_to_the_bit(entry: ModelEntry) -> None:
+    image, halo = image_for(entry), entry.metadata.tile.halo
+    whole, tiled = (restored(with_halo(entry, halo, side), image) for side in (4096, 2 * halo + 64))
+    np.testing.assert_array_equal(tiled, whole)
+
+
 @pytest.mark.parametrize("entry", SHIPPED)
 def test_the_number_of_threads_changes_nothing_but_rounding(entry: ModelEntry) -> None:
     side = 128 if entry in [param.values[0] for param in CUT] else 64  # as each pass looks at the whole
