@@ -71,7 +71,7 @@ def ort(model: Path, side: int, threads: int) -> Run:
 
 
 def ort_tiles(model: Path, side: int, threads: int) -> Run:
-    """All of restonnx that follows once an image is in the graph's values: tiles with halos, two at once where it pays."""
+    """All of restonnx behind an image in the graph's values: tiles with halos, two at once where it pays."""
     from restonnx.restore import Restorer
 
     restorer, given = Restorer(model, device="cpu", threads=threads), feeds(model, side)
