@@ -74,6 +74,17 @@ def test_a_tile_that_nothing_runs_beside_has_all_threads(tiny: Path, planes: int
     assert [last for _, last in seen.asked].count(True) == min(planes, 2)
 
 
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_a_model_whose_file_is_gone_or_another_goes_on_as_it_was_loaded(tmp_path: Path, change: str) -> None:
+    path = tiny_model(tmp_path / "kept.onnx", name="kept", draws=0)
+    expected = Restorer(path, device="cpu", threads=1, tile=40)(IMAGE)
+    restorer = Restorer(path, device="cpu", threads=2, tile=40)
+    path.unlink()
+    if change == "another":
+        tiny_model(path, name="kept", draws=0, blur=False)
+    np.testing.assert_array_equal(restorer(IMAGE), expected)
+
+
 def test_a_cancel_ends_both(tmp_path: Path) -> None:
     slow = tiny_model(tmp_path / "slow.onnx", name="slow", convs=60)
     restorer, cancel = Restorer(slow, device="cpu", threads=2), threading.Event()

@@ -6,17 +6,19 @@ import os
 import sys
 from pathlib import Path
 
-import psutil
-
 
 def cores() -> int:
     """Physical cores, or as many processors as this process is bound to where those are fewer."""
+    import psutil
+
     physical = int(psutil.cpu_count(logical=False) or os.cpu_count() or 1)
     return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 def memory() -> int:
     """Bytes of working memory, free or not."""
+    import psutil
+
     return int(psutil.virtual_memory().total)
 
 
@@ -31,5 +33,7 @@ def peak_mb() -> int | None:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
+    import psutil
+
     peak: int | None = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
     return None if peak is None else peak // 2**20

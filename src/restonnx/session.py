@@ -17,6 +17,8 @@ from restonnx.providers import CPU, CUDA, Provider, cuda_problem
 from restonnx.threads import Stopwatch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from restonnx.model import ModelFile
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,9 +56,6 @@ class Session:
     """"cpu" or "cuda:N"."""
     fallback: str | None
     """Why "auto" (or a run that overflowed) went to the CPU; None where nothing was lost."""
-    lanes: int
-    """How many runs are best made at once, from as many threads: of two on the CPU one works while the other waits for
-    its threads."""
 
     def __init__(self, model: ModelFile, *, device: str = "auto", threads: int | None = None) -> None:
         """Load the model on "cpu", "cuda", "cuda:N", or on what "auto" finds: the first CUDA device, else the
@@ -70,11 +69,11 @@ class Session:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self._model, self._threads, self._automatic = model, threads, device == "auto"
+        self._stamp = _stamp(model.path)
         self._on_cpu: Any = None
         self._beside: Any = None
         self._lock, self._clock = threading.Lock(), Stopwatch()
         self.provider, self.device, self.fallback = CPU, "cpu", None
-        self.lanes = 1
         if index is not None:
             problem = cuda_problem(index)
             if problem is None:
@@ -86,7 +85,12 @@ class Session:
                 raise DeviceError(f"cannot run on {device}: {problem}")
             self.fallback = problem
         self._session = self._on_cpu = _start(model, threads, [CPU])
-        self.lanes = min(LANES, threads or cores())
+
+    @property
+    def lanes(self) -> int:
+        """How many runs are best made at once, from as many threads: of two on the CPU one works while the other waits
+        for its threads."""
+        return min(LANES, self._threads or cores()) if self.provider == CPU else 1
 
     @property
     def graph_seconds(self) -> float:
@@ -132,9 +136,11 @@ class Session:
 
     def _shared(self) -> Any:
         """The session for runs side by side. Their callers' threads work as well, so that it has the fewer of its own:
-        no more threads than cores."""
+        no more threads than cores. Where the model's file is another by now, the one that there is."""
         with self._lock:
-            if self._beside is None:
+            if self._beside is None and _stamp(self._model.path) != self._stamp:
+                self._beside = self._session
+            elif self._beside is None:
                 threads = self._threads or cores()
                 self._beside = _start(self._model, max(1, threads + 1 - self.lanes), [CPU])
             return self._beside
@@ -230,6 +236,15 @@ def _terminating(options: Any, cancel: Cancel | None) -> Iterator[None]:
     finally:
         finished.set()
         watcher.join()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Which file lies there; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _explained(error: Exception, name: str, device: str, feeds: Mapping[str, Array]) -> DeviceError | ModelError:
