@@ -24,13 +24,13 @@ class Watched:
 
     def __init__(self, session: Session) -> None:
         self.own, self.lock, self.inside, self.most = session.run, threading.Lock(), 0, 0
-        self.asked: list[tuple[bool, bool]] = []
+        self.asked: list[tuple[int | None, bool]] = []
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         with self.lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
-            self.asked.append((options["beside"], options["last"]))
+            self.asked.append((options.get("lane"), options["last"]))
         time.sleep(0.01)
         try:
             return self.own(*arguments, **options)
@@ -69,9 +69,48 @@ def test_a_tile_that_nothing_runs_beside_has_all_threads(tiny: Path, planes: int
     restorer = Restorer(tiny, device="cpu", threads=2)
     seen = watched(restorer)
     restorer(np.stack([IMAGE[:48, :48]] * planes), axes="ZYXC")
-    assert [beside for beside, _ in seen.asked].count(False) == single
-    # Whichever of the two that come to an end last gives the memory back.
-    assert [last for _, last in seen.asked].count(True) == min(planes, 2)
+    assert [lane for lane, _ in seen.asked].count(None) == single
+    # Each lane gives its memory back with its last tile, and so does a tile without one.
+    assert [seen.asked.count((lane, True)) for lane in (0, 1, None)] == [min(planes // 2, 1)] * 2 + [single]
+
+
+def test_models_with_large_weights_hold_them_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(read(tiny), device="cpu", threads=2)
+    monkeypatch.setattr("restonnx.session.LARGEST_IN_LANES", 100)
+    assert session.lanes == 1
+
+
+class Crowded:
+    """Stands for onnxruntime.InferenceSessions that share a memory, in pixels of tiles."""
+
+    def __init__(self, session: Any, room: int) -> None:
+        self.session, self.room, self.used, self.lock, self.failed = session, room, 0, threading.Lock(), 0
+
+    def run(self, names: Any, feeds: Any, options: Any) -> Any:
+        pixels = feeds["image"].shape[-2] * feeds["image"].shape[-1]
+        with self.lock:
+            if self.used + pixels > self.room:
+                self.failed += 1
+                raise RuntimeError("std::bad_alloc")
+            self.used += pixels
+        time.sleep(0.05)
+        try:
+            return self.session.run(names, feeds)
+        finally:
+            with self.lock:
+                self.used -= pixels
+
+
+def test_memory_for_one_tile_but_not_for_two_at_once_suffices(tiny: Path) -> None:
+    alone, beside = (Restorer(tiny, device="cpu", threads=number, tile=64) for number in (1, 2))
+    session = beside._session
+    crowded = Crowded(session._session, int(1.2 * 64 * 64))
+    session._session, session._lanes = crowded, {0: crowded, 1: crowded}
+    stack = np.stack([IMAGE[:64, :64]] * 5)
+    np.testing.assert_array_equal(beside(stack, axes="ZYXC"), alone(stack, axes="ZYXC"))
+    assert 1 <= crowded.failed <= 2
+    assert session.lanes == 1, "one at a time from then on"
+    assert beside._runner._failed is None, "and as wholes"
 
 
 @pytest.mark.parametrize("change", ["gone", "another"])
@@ -110,7 +149,9 @@ def test_a_tile_that_fails_ends_the_run(tiny: Path) -> None:
 
 
 def test_time_in_the_graph_is_counted_once(tiny: Path) -> None:
-    restorer = Restorer(tiny, device="cpu", threads=2, tile=40)
-    started = time.perf_counter()
-    restorer(np.concatenate([IMAGE] * 4))
-    assert 0 < restorer.graph_seconds <= time.perf_counter() - started
+    restorer = Restorer(tiny, device="cpu", threads=2, tile=64)
+    session = restorer._session
+    slow = Crowded(session._session, 10**9)
+    session._lanes = {0: slow, 1: slow}
+    restorer(np.stack([IMAGE[:64, :64]] * 8), axes="ZYXC")  # 50 ms and more each
+    assert 4 * 0.05 <= restorer.graph_seconds < 7 * 0.05

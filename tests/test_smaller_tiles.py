@@ -188,6 +188,7 @@ def test_a_restorer_goes_on_in_pieces(tmp_path: Path, threads: int) -> None:
     expected = Restorer(path, device="cpu")(image)
     restorer = Restorer(path, device="cpu", threads=threads)
     session = restorer._session
-    session._session = session._beside = Failing(session._session, 47)
+    session._session = failing = Failing(session._session, 47)
+    session._lanes = {0: failing, 1: failing}
     np.testing.assert_array_equal(restorer(image), expected)
     assert restorer._runner._failed is not None

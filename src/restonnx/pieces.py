@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -28,7 +28,9 @@ class Runner:
 
     def __init__(self, session: Session, meta: Metadata) -> None:
         self._session, self._meta = session, meta
-        self._lock = threading.Lock()
+        self._turn, self._inside = threading.Condition(), 0
+        self._crowded = False
+        """Whether the memory did not suffice for several at once."""
         self._failed: int | None = None
         """Pixels of the tile for which the memory did not suffice."""
         self.computed = 0
@@ -40,12 +42,14 @@ class Runner:
         """The results of `total` tiles, each with what came with its inputs, in their order; as many tiles at once as
         the device does best."""
         lanes = min(self._session.lanes, total)
+        paired = total - total % lanes if lanes > 1 else 0
 
         def run(job: tuple[int, tuple[Item, Mapping[str, Floats]]]) -> tuple[Item, Floats]:
             number, (item, feeds) = job
             check_cancelled(cancel)
-            alone = lanes == 1 or (number + 1 == total and total % lanes == 1)
-            return item, self.run(feeds, cancel, beside=not alone, last=number >= total - lanes)
+            if number >= paired:  # nothing is left to run beside it
+                return item, self.run(feeds, cancel, last=number + 1 == total)
+            return item, self.run(feeds, cancel, lane=number % lanes, last=number >= paired - lanes)
 
         with closing(side_by_side(run, enumerate(jobs), lanes)) as results:
             for result in results:
@@ -53,35 +57,59 @@ class Runner:
                 yield result
 
     def run(
-        self, feeds: Mapping[str, Floats], cancel: Cancel | None, *, beside: bool = False, last: bool = False
+        self, feeds: Mapping[str, Floats], cancel: Cancel | None, *, lane: int | None = None, last: bool = False
     ) -> Floats:
         """One image of the batch after the other: the tile's size is for the memory that one takes.
 
-        beside, last: as in `Session.run`.
+        lane, last: as in `Session.run`.
         """
         count, _, height, width = feeds["image"].shape
-        with self._lock:
+        with self._turn:
             self.computed += height * width
         if count == 1:
-            return self._run_one(feeds, cancel, beside, last)
+            return self._run_one(feeds, cancel, lane, last)
         single = ({name: v[n : n + 1] if len(v) == count else v for name, v in feeds.items()} for n in range(count))
-        return np.concatenate([self._run_one(of_one, cancel, beside, last) for of_one in single])
+        return np.concatenate([self._run_one(of_one, cancel, lane, last) for of_one in single])
 
-    def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, beside: bool, last: bool) -> Floats:
+    def _run_one(self, feeds: Mapping[str, Floats], cancel: Cancel | None, lane: int | None, last: bool) -> Floats:
+        """Tiles for which the memory does not suffice together are run one by one from then on."""
+        if lane is not None and not self._crowded:
+            try:
+                with self._entered():
+                    return self._session.run(feeds, cancel, lane=lane, last=last, smaller=True)
+            except OutOfMemory:
+                self._crowded = True
+        with self._entered():
+            if self._crowded:
+                self._session.leave_lanes()
+            return self._run_alone(feeds, cancel, last)
+
+    def _run_alone(self, feeds: Mapping[str, Floats], cancel: Cancel | None, last: bool) -> Floats:
         """Once memory ran out tiles as large as that one are halved, one time; if that does not suffice either it is
         an error, or the session goes on elsewhere."""
         height, width = feeds["image"].shape[-2:]
         side = half(self._meta, height, width)
         if side is None or self._failed is None or height * width < self._failed:
             try:
-                return self._session.run(feeds, cancel, beside=beside, last=last, smaller=side is not None)
+                return self._session.run(feeds, cancel, last=last, smaller=side is not None)
             except OutOfMemory:
                 if side is None:
                     raise
                 self._failed = height * width
-        return in_pieces(
-            lambda piece: self._session.run(piece, cancel, beside=beside, last=True), feeds, self._meta, side
-        )
+        return in_pieces(lambda piece: self._session.run(piece, cancel, last=True), feeds, self._meta, side)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """While inside, a run may have others beside it, unless the memory did not suffice for that."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._inside == 0 or not self._crowded)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._inside -= 1
+                self._turn.notify_all()
 
 
 def half(meta: Metadata, height: int, width: int) -> int | None:

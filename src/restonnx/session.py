@@ -25,6 +25,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 POLL_SECONDS = 0.02
 LANES = 2
 """Runs at once on the CPU; more would take as much more memory, and were not measured."""
+LARGEST_IN_LANES = 2**25
+"""Bytes of a model's file."""
 SPINNING = "0"
 """Threads of the CPU that wait for each other sleep: tiles are long, and the next one is being read meanwhile."""
 FATAL, WARNING = 4, 2
@@ -71,7 +73,8 @@ class Session:
         self._model, self._threads, self._automatic = model, threads, device == "auto"
         self._stamp = _stamp(model.path)
         self._on_cpu: Any = None
-        self._beside: Any = None
+        self._lanes: dict[int, Any] = {}
+        self._left_lanes = False
         self._lock, self._clock = threading.Lock(), Stopwatch()
         self.provider, self.device, self.fallback = CPU, "cpu", None
         if index is not None:
@@ -89,8 +92,15 @@ class Session:
     @property
     def lanes(self) -> int:
         """How many runs are best made at once, from as many threads: of two on the CPU one works while the other waits
-        for its threads."""
-        return min(LANES, self._threads or cores()) if self.provider == CPU else 1
+        for its threads. One on CUDA, and of models so large that their weights are better not held twice."""
+        if self.provider != CPU or self._left_lanes or self._model.size_bytes > LARGEST_IN_LANES:
+            return 1
+        return min(LANES, self._threads or cores())
+
+    def leave_lanes(self) -> None:
+        """For good, and give back their memory: it does not suffice for several runs at once."""
+        self._left_lanes = True
+        self._lanes.clear()
 
     @property
     def graph_seconds(self) -> float:
@@ -102,7 +112,7 @@ class Session:
         feeds: Mapping[str, Array],
         cancel: Cancel | None = None,
         *,
-        beside: bool = False,
+        lane: int | None = None,
         last: bool = False,
         smaller: bool = False,
     ) -> Array:
@@ -110,15 +120,16 @@ class Session:
 
         Values that are not finite on CUDA are computed once more on the CPU; where CUDA was found by "auto" and fails,
         so is this and all that follows, and `fallback` says why.
-        beside: another run goes on at the same time, as `lanes` advises: the two share the threads.
+        lane: from 0 to `lanes` - 1, where runs go on at once: each lane has its share of the threads, and memory of its
+            own, which is flat however many follow. None: this run is alone and has all threads.
         last: nothing is to follow soon, so that working memory is given back afterwards, if the run comes to its end.
         smaller: the caller can do with smaller tiles, and is told so before CUDA is given up.
         Raises Cancelled soon after `cancel` is set, OutOfMemory, DeviceError when CUDA fails, ModelError when the graph
         does.
         """
-        shared = beside and self.provider == CPU
+        session = self._session if lane is None else self._lane(lane)
         try:
-            restored = self._run(self._shared() if shared else self._session, self.device, feeds, cancel, last)
+            restored = self._run(session, self.device, feeds, cancel, last)
         except DeviceError as error:
             if self.provider == CPU or not self._automatic or (smaller and isinstance(error, OutOfMemory)):
                 raise
@@ -134,16 +145,15 @@ class Session:
                 return restored
         raise ModelError(f"{self._model.path.name} gives values that are not finite for this image")
 
-    def _shared(self) -> Any:
-        """The session for runs side by side. Their callers' threads work as well, so that it has the fewer of its own:
-        no more threads than cores. Where the model's file is another by now, the one that there is."""
+    def _lane(self, number: int) -> Any:
+        """The session of a lane; where the model's file is another by now, the one that there is."""
         with self._lock:
-            if self._beside is None and _stamp(self._model.path) != self._stamp:
-                self._beside = self._session
-            elif self._beside is None:
-                threads = self._threads or cores()
-                self._beside = _start(self._model, max(1, threads + 1 - self.lanes), [CPU])
-            return self._beside
+            if self._left_lanes or self.provider != CPU or _stamp(self._model.path) != self._stamp:
+                return self._lanes.get(number, self._session)
+            if number not in self._lanes:
+                share = max(1, (self._threads or cores()) // self.lanes)
+                self._lanes[number] = _start(self._model, share, [CPU])
+            return self._lanes[number]
 
     def _leave_cuda(self, why: str) -> None:
         """For good: what has failed once on a device mostly fails again. Its memory is given back."""

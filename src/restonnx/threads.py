@@ -27,19 +27,25 @@ def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
 def side_by_side(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """What `function` makes of the items, in their order: of so many at once in threads, while the caller works on
-    the results. One more item waits for a thread, so that none stands still. What fails is raised in its turn.
+    """What `function` makes of the items, in their order: so many at once, by workers that take turns, each in a thread of
+    its own, while the caller works on the results. One more item waits for its worker, so that none stands still.
+
+    What `function` raises is raised in the item's turn, and what waits then is not begun.
     """
-    pool, running = ThreadPoolExecutor(workers, thread_name_prefix="restonnx-tile"), deque[Future[Result]]()
+    pools = [ThreadPoolExecutor(1, thread_name_prefix="restonnx-tile") for _ in range(workers)]
+    running = deque[Future[Result]]()
     try:
-        for item in items:
-            running.append(pool.submit(function, item))
+        for number, item in enumerate(items):
+            running.append(pools[number % workers].submit(function, item))
             if len(running) > workers:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in running:
+            future.cancel()
+        for pool in pools:
+            pool.shutdown()
 
 
 class Stopwatch:
