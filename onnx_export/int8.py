@@ -3,7 +3,6 @@ damaged as in training."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -76,11 +75,10 @@ def export_int8(
     changed = {
         "name": name or f"{given.name}-int8",
         "title": f"{given.title}, in integers",
-        "description": f"{given.description}; in integers of 8 bits, for processors that are fast at them",
+        "description": f"{given.description.rstrip('.')}; in integers of 8 bits, for processors that are fast at them.",
         "precision": "int8",
         "tile": _tiles(given.tile),
         "measured": {},
-        "parent": hashlib.sha256(content).hexdigest(),
     }
     metadata = given.model_copy(update=changed)
     # The recipe stays behind: a file without its weights by name is no checkpoint.

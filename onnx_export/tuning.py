@@ -43,6 +43,7 @@ class RoundedGraph(nn.Module):
         from onnx import numpy_helper
 
         super().__init__()
+        self._free: Tensor
         self._nodes = list(plain.graph.node)
         self._result = plain.graph.output[0].name
         if unknown := {node.op_type for node in self._nodes} - OPERATORS.keys():
@@ -56,10 +57,13 @@ class RoundedGraph(nn.Module):
         integers = {tensor.name: numpy_helper.to_array(tensor) for tensor in rounded.graph.initializer}
         self._integer_weights = {node.input[1] for node in convolutions if f"{node.input[1]}_quantized" in integers}
         # What is enlarged by repeating has the range of what is repeated.
-        repeated = {node.output[0] for node in self._nodes if node.op_type == "Resize"}
+        self._repeats = {node.output[0]: node.input[0] for node in self._nodes if node.op_type == "Resize"}
         found = [node for node in rounded.graph.node if node.op_type == "QuantizeLinear"]
-        found = [node for node in found if node.input[0] not in repeated]
+        found = [node for node in found if node.input[0] not in self._repeats]
         self._range = {node.input[0]: number for number, node in enumerate(found)}
+        # A Relu behind an integer convolution is left out of the file: what is below 0 is clipped, as 0 is the lowest.
+        lowest = {node.output[0] for node in self._nodes if node.op_type == "Relu"}
+        self.register_buffer("_free", torch.tensor([float(node.input[0] not in lowest) for node in found]))
         self.steps = nn.Parameter(torch.tensor([math.log(integers[node.input[1]]) for node in found]))
         self.zeros = nn.Parameter(torch.tensor([float(integers[node.input[2]]) for node in found]))
 
@@ -68,10 +72,12 @@ class RoundedGraph(nn.Module):
         values: dict[str, Tensor] = {**self._constants, **feeds}
         if rounding:
             values = {name: self._rounded(name, value) for name, value in values.items()}
-        for name, weight in zip(self._learned, self.weights, strict=True):
-            values[name] = rounded_weight(weight) if rounding and name in self._integer_weights else weight
+        values |= dict(zip(self._learned, self.weights, strict=True))
         for node in self._nodes:
-            value = OPERATORS[node.op_type](_attributes(node), *(values[name] if name else None for name in node.input))
+            given = [values[name] for name in node.input if name]
+            if rounding and node.op_type == "Conv" and node.input[1] in self._integer_weights:
+                given = [given[0], *self._integers(node.input[0], *given[1:])]
+            value = OPERATORS[node.op_type](_attributes(node), *given)
             values[node.output[0]] = self._rounded(node.output[0], value) if rounding else value
         return values[self._result]
 
@@ -85,15 +91,29 @@ class RoundedGraph(nn.Module):
         for tensor in plain.graph.initializer:
             if tensor.name in learned:
                 tensor.CopyFrom(numpy_helper.from_array(learned[tensor.name], tensor.name))
-        steps, zeros = self.steps.detach().exp().tolist(), self.zeros.detach().round().clamp(0, 255).int().tolist()
+        steps, zeros = (
+            self.steps.detach().exp().tolist(),
+            (self._free * self.zeros).round().clamp(0, 255).int().tolist(),
+        )
         return {name: (steps[number], zeros[number]) for name, number in self._range.items()}
 
     def _rounded(self, name: str, value: Tensor) -> Tensor:
         number = self._range.get(name)
         if number is None:
             return value
-        step, zero = self.steps[number].exp(), _straight_through(self.zeros[number].clamp(0, 255))
+        step, zero = self.steps[number].exp(), _straight_through((self._free * self.zeros)[number].clamp(0, 255))
         return (_straight_through((value / step + zero).clamp(0, 255)) - zero) * step
+
+    def _integers(self, name: str, weight: Tensor, bias: Tensor | None = None) -> list[Tensor]:
+        """A convolution's weights and biases as `precision.quantise` rounds them, `name` being what it sees: weights by
+        output channel, evenly around 0, and biases by the product of the steps of both."""
+        step = weight.detach().abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / LARGEST_WEIGHT
+        zeros = torch.zeros(len(step), dtype=torch.int32)
+        rounded = torch.fake_quantize_per_channel_affine(weight, step, zeros, 0, -LARGEST_WEIGHT, LARGEST_WEIGHT)
+        if bias is None:
+            return [rounded]
+        step = step * self.steps[self._range[self._repeats.get(name, name)]].detach().exp()
+        return [rounded, _straight_through(bias / step) * step]
 
 
 def tune(
@@ -121,15 +141,9 @@ def tune(
         loss.backward()
         nn.utils.clip_grad_norm_(graph.weights, 1.0)
         optimizer.step()
+        graph.zeros.data.clamp_(0, 255)  # beyond, no gradient would bring them back
         if report is not None:
             report(done + 1, iterations, float(loss.detach()))
-
-
-def rounded_weight(weight: Tensor) -> Tensor:
-    """A convolution's weights as `precision.quantise` rounds them: by output channel, evenly around 0."""
-    step = weight.detach().abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / LARGEST_WEIGHT
-    zeros = torch.zeros(len(step), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, step, zeros, 0, -LARGEST_WEIGHT, LARGEST_WEIGHT)
 
 
 def _straight_through(value: Tensor) -> Tensor:
@@ -144,6 +158,8 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _convolved(given: Mapping[str, Any], value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if given.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise ModelError("int8: tuning knows convolutions with pads that are given alone")
     top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
     value = F.pad(value, (left, right, top, bottom))
     return F.conv2d(
@@ -157,7 +173,7 @@ def _shuffled(given: Mapping[str, Any], value: Tensor) -> Tensor:
     return F.pixel_shuffle(value, given["blocksize"])
 
 
-def _repeated(given: Mapping[str, Any], value: Tensor, _: Any, scales: Tensor) -> Tensor:
+def _repeated(given: Mapping[str, Any], value: Tensor, scales: Tensor) -> Tensor:
     if given.get("mode", b"nearest") != b"nearest":
         raise ModelError("int8: tuning knows Resize to the nearest neighbour alone")
     return F.interpolate(value, scale_factor=scales[2:].tolist(), mode="nearest")

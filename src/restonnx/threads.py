@@ -27,8 +27,8 @@ def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
 def side_by_side(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """What `function` makes of the items, in their order: so many at once, by workers that take turns, each in a thread of
-    its own, while the caller works on the results. One more item waits for its worker, so that none stands still.
+    """What `function` makes of the items, in their order: so many at once, by workers that take turns, each in its own
+    thread, while the caller works on the results. One more item waits for its worker, so that none stands still.
 
     What `function` raises is raised in the item's turn, and what waits then is not begun.
     """

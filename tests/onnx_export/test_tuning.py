@@ -65,10 +65,9 @@ def test_torch_computes_both_graphs(graphs: tuple[onnx.ModelProto, onnx.ModelPro
         exact, coarse = (graph(tensors(feeds[0]), rounding=rounding).numpy() for rounding in (False, True))
     expected = run(plain, feeds[0])
     np.testing.assert_allclose(exact, expected, atol=1e-5)
-    by_rounding = rms(run(rounded, feeds[0]) - expected)
-    assert by_rounding > 1e-3
-    # A value between two integers may fall to either; those behind it then differ as well.
-    assert rms(coarse - run(rounded, feeds[0])) < 0.3 * by_rounding
+    assert rms(run(rounded, feeds[0]) - expected) > 1e-3
+    # But for a value right between two integers, which may fall to either.
+    assert (np.abs(coarse - run(rounded, feeds[0])) < 1e-5).mean() > 0.999
 
 
 def test_what_keeps_the_layout_changes_nothing(shallow: Path, feeds: list[Feeds]) -> None:
@@ -97,7 +96,7 @@ def test_tuning_finds_better_ranges_and_what_is_written_is_what_was_tuned(
         coarse = graph(tensors(feeds[0])).numpy()
     before, after = (rms(run(model, feeds[0]) - expected) for model in (rounded, again))
     assert after < 0.7 * before
-    assert rms(coarse - run(again, feeds[0])) < 0.3 * after
+    assert (np.abs(coarse - run(again, feeds[0])) < 1e-5).mean() > 0.999
 
 
 def test_a_tuned_model_has_integer_sums_and_is_the_same_every_time(whole: Path, photographs: Path) -> None:
