@@ -36,7 +36,7 @@ class Prior:
         # The same Restorer with torch in the place of its session, so that `solve` runs in both.
         self.torch = Restorer(self.file, device="cpu", threads=1)
         run = self.onnx_runtime._session.run
-        self.onnx_runtime._session.run = lambda feeds, cancel=None: self._counted(run(feeds, cancel))
+        self.onnx_runtime._session.run = lambda feeds, cancel=None, **more: self._counted(run(feeds, cancel, **more))
         self.torch._session.run = self._in_torch
 
     def denoise(self, x: Tensor, sigma: Any) -> Tensor:
@@ -53,7 +53,7 @@ class Prior:
     def _differentiated(self, _: Tensor) -> None:
         self.backwards += 1
 
-    def _in_torch(self, feeds: Mapping[str, Floats], cancel: Any = None) -> Floats:
+    def _in_torch(self, feeds: Mapping[str, Floats], cancel: Any = None, **_: Any) -> Floats:
         image, level = (torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in ("image", "noise_level"))
         with torch.no_grad():
             clean: Floats = self.denoise(image, level.flatten()).numpy()

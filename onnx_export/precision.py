@@ -130,7 +130,7 @@ def at_the_image(graph: onnx.GraphProto, rounding: Rounding) -> list[str]:
 
 
 def keep_layout(plain: onnx.ModelProto) -> None:
-    """Put a convolution of 1 x 1 that changes nothing behind those that stay float and lead to others.
+    """Put a convolution of 1 x 1 that changes nothing behind those that stay float and whose result another one sees.
 
     ONNX Runtime computes integer convolutions with the channels last and float ones with the channels first. Sums that
     begin with the result of a float one stay in its layout, and every block changes it back and forth; not so those of

@@ -17,7 +17,7 @@ SEED = 2307
 
 
 def clean() -> Pixels:
-    """(320, 480, 3) uint8. `benchmarks/make_demo.py` has written its file."""
+    """(320, 480, 3) uint8."""
     from PIL import Image
 
     with Image.open(SHIPPED / "photograph.webp") as picture:

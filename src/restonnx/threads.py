@@ -30,7 +30,7 @@ def side_by_side(
     """What `function` makes of the items, in their order: so many at once, by workers that take turns, each in its own
     thread, while the caller works on the results. One more item waits for its worker, so that none stands still.
 
-    What `function` raises is raised in the item's turn, and what waits then is not begun.
+    What `function` raises is raised in the item's turn, what making an item raises at once; the rest is not begun.
     """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="restonnx-tile") for _ in range(workers)]
     running = deque[Future[Result]]()

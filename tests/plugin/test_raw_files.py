@@ -224,7 +224,6 @@ def test_dropped_files_are_opened_whatever_their_case_and_broken_ones_told(
 
 
 def test_the_raw_sample_is_a_noisy_dng_that_develop_restores(cache: Path, tmp_path: Path) -> None:
-
     from restonnx import photograph
 
     ((pixels, about, _),) = samples.raw()
