@@ -16,7 +16,7 @@ from torch import Tensor
 from restonnx.errors import InputError
 from restonnx.model import METADATA_KEY, Metadata, TileSpec, read
 from restonnx.onnx_export import tuning
-from restonnx.onnx_export.export import Export, export_checkpoint
+from restonnx.onnx_export.export import LEAST_TILE, Export, export_checkpoint
 from restonnx.onnx_export.freeze import write_whole
 from restonnx.onnx_export.precision import TUNED, Feeds, fold, keep_layout, quantise
 from restonnx.onnx_export.tuning import Report, RoundedGraph
@@ -31,8 +31,8 @@ Damaged = tuple[Tensor, dict[str, Tensor]]
 
 IMAGES, SIDE = 24, 192
 """How many crops are looked at, and their side in pixels. Twelve and fewer cost hundredths of a decibel."""
-TILE = 1792
-"""Side of a square with the area of a tile: integers take a seventh less memory than floats, and the halo is wider."""
+LARGER = 7 / 6
+"""Sides of tiles by those of the float model: integers take a seventh less memory, and the halo is wider."""
 
 
 def export_int8(
@@ -95,7 +95,8 @@ def _tiles(given: TileSpec) -> TileSpec:
     value lies between two: tiles would differ from the whole by as much as integers differ from floats."""
     if given.mode != "halo":
         return given
-    return given.model_copy(update={"halo": given.halo_exact, "preferred": max(given.preferred, TILE)})
+    preferred = max(round(LARGER * given.preferred), LEAST_TILE * given.halo_exact)
+    return given.model_copy(update={"halo": given.halo_exact, "preferred": preferred})
 
 
 def _tuned(

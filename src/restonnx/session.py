@@ -151,7 +151,7 @@ class Session:
             if self._left_lanes or self.provider != CPU or _stamp(self._model.path) != self._stamp:
                 return self._lanes.get(number, self._session)
             if number not in self._lanes:
-                share = max(1, (self._threads or cores()) // self.lanes)
+                share = -(-(self._threads or cores()) // self.lanes)
                 self._lanes[number] = _start(self._model, share, [CPU])
             return self._lanes[number]
 

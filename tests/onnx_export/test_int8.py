@@ -36,6 +36,7 @@ def test_the_file_says_what_it_is_and_is_no_checkpoint(whole: Path, rounded: Exp
         "For tests; in integers of 8 bits, for processors that are fast at them.",
     )
     assert before.tile.halo < after.tile.halo == before.tile.halo_exact
+    assert (before.tile.preferred, after.tile.preferred) == (1536, 1792)
     unchanged = before.model_dump(exclude={"name", "title", "description", "precision", "measured", "tile"})
     assert unchanged.items() <= after.model_dump().items()
     with pytest.raises(ModelError, match="holds no recipe"):
