@@ -134,6 +134,8 @@ def from_onnx(path: Path) -> Checkpoint:
     from restonnx.model import read
 
     file = read(path)
+    if file.metadata.precision == "int8":
+        raise ModelError(f"{path} computes in integers, which cannot be trained: give the float model it was made of")
     model = onnx.load(path)
     recipes = [entry.value for entry in model.metadata_props if entry.key == RECIPE_KEY]
     if not recipes:
