@@ -3,7 +3,8 @@
 float32, as they were trained; float16, in half of the space; int8-weights, in little more than a quarter: those of
 large convolutions as whole numbers from -127 to 127 and a scale for each output channel, all else as float16. The small
 convolutions are near the image, where an error is seen most and least space is gained; networks that enlarge lose
-nothing there, so of these it is all (docs/notes/speed.md).
+nothing there, so of these it is all (docs/notes/speed.md). all-int8-weights: all convolutions, for models whose own
+error is far above what rounding adds.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from restonnx.training.networks.backbone import Backbone
 if TYPE_CHECKING:
     import onnx
 
-BYTES = {"float32": 4, "float16": 2, "int8-weights": 1}
+BYTES = {"float32": 4, "float16": 2, "int8-weights": 1, "all-int8-weights": 1}
 """Of most weights."""
 MOST = 127
-LARGE = 2**15
-"""Weights of a convolution from which on it is stored in 8 bits: 3 x 3 from 64 channels to 64, not from 48 to 64."""
+LEAST = {"int8-weights": 2**15, "all-int8-weights": 0}
+"""Weights from which on a convolution is stored in 8 bits: with 2**15 a 3 x 3 of 64 channels is, one of 48 is not."""
 
 
 def check_precision(precision: str) -> None:
@@ -38,9 +39,10 @@ def round_weights(module: nn.Module, precision: str) -> None:
     """Make every weight a number that can be stored so, so that storing changes nothing."""
     network = getattr(module, "network", None)
     # Measured on super-resolution-x2: networks that enlarge lose nothing near the image either.
-    least = 0 if isinstance(network, Backbone) and network.scale > 1 else LARGE
+    enlarges = isinstance(network, Backbone) and network.scale > 1
     for parameter in module.parameters():
-        if precision == "int8-weights" and parameter.ndim == 4 and parameter.numel() >= least:
+        in_bytes = precision in LEAST and (enlarges or parameter.numel() >= LEAST[precision])
+        if in_bytes and parameter.ndim == 4:
             parameter.data = _rounded_to_bytes(parameter.data)
         elif precision != "float32":
             parameter.data = parameter.data.to(torch.float16).to(parameter.dtype)
@@ -60,7 +62,7 @@ def store(model: onnx.ModelProto, precision: str) -> None:
         if tensor.data_type != TensorProto.FLOAT:
             continue
         name, exact = tensor.name, numpy_helper.to_array(tensor)
-        whole = _whole_numbers(exact) if precision == "int8-weights" else None
+        whole = _whole_numbers(exact) if precision in LEAST else None
         values = _halved(exact) if whole is None else whole[0]
         if values is None:
             continue

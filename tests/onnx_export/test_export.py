@@ -111,10 +111,15 @@ def test_half_precision_weights_make_the_file_half_as_large(checkpoint: Path, ex
     assert full.stat().st_size - exported.stat().st_size == pytest.approx(weights / 2, rel=0.15)
 
 
-@pytest.mark.parametrize(("scale", "least"), [(1, 64 * 64 * 9), (2, 0)])
-def test_convolutions_can_be_stored_in_eight_bits_and_exported_again(tmp_path: Path, scale: int, least: int) -> None:
+@pytest.mark.parametrize(
+    ("scale", "precision", "least"),
+    [(1, "int8-weights", 64 * 64 * 9), (2, "int8-weights", 0), (1, "all-int8-weights", 0)],
+)
+def test_convolutions_can_be_stored_in_eight_bits_and_exported_again(
+    tmp_path: Path, scale: int, precision: str, least: int
+) -> None:
     given = untrained(tmp_path / "wide.safetensors", scale, widths=[8, 64])
-    small = export_checkpoint(given, tmp_path / "small.onnx", precision="int8-weights")
+    small = export_checkpoint(given, tmp_path / "small.onnx", precision=precision)
     assert max(small.errors) < 1e-4
     stored = {t.name: t.data_type for t in onnx.load(small.path).graph.initializer}
     kernels = {name.removeprefix("ema."): t.numel() for name, t in load_file(given).items() if t.ndim == 4}
@@ -122,7 +127,7 @@ def test_convolutions_can_be_stored_in_eight_bits_and_exported_again(tmp_path: P
     assert large
     assert {name for name in kernels if stored[name] == onnx.TensorProto.INT8} == large
     assert all(stored[name] == onnx.TensorProto.FLOAT16 for name in kernels.keys() - large)
-    again = export_checkpoint(small.path, tmp_path / "again.onnx", precision="int8-weights")
+    again = export_checkpoint(small.path, tmp_path / "again.onnx", precision=precision)
     assert again.path.read_bytes() == small.path.read_bytes()
     back, original = checkpoints.load(small.path), checkpoints.load(given)
     for name, value in original.ema.items():

@@ -35,13 +35,14 @@ NAME = typer.Option(help="The model's name in the library.", show_default="the r
 TITLE = typer.Option(help="The model's title, with --as.", show_default="its name")
 LICENCE = typer.Option("--licence", help="The licence of FILE's weights as published.", show_default="unknown")
 PRECISION = typer.Option(
-    help="How weights are stored: float16, float32 or int8-weights; or int8, what CHECKPOINT computes in."
+    help="How weights are stored: float16, float32, int8-weights (of large convolutions) or all-int8-weights; "
+    "or int8, what CHECKPOINT computes in."
 )
 CALIBRATE = typer.Option(metavar="FOLDER", help="Of int8: clean photographs that show the ranges.", show_default=False)
 TUNE = typer.Option(
     metavar="ITERATIONS", min=1, help="Of int8: weights learn to live with rounding first; 2000 take 20 minutes."
 )
-PRECISIONS = ("float16", "float32", "int8-weights", "int8")
+PRECISIONS = ("float16", "float32", "int8-weights", "all-int8-weights", "int8")
 OVERWRITE = typer.Option("--overwrite", help="Replace FILE.onnx if it exists.")
 
 
