@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError, OutOfMemory
-from restonnx.machine import cores
+from restonnx.machine import cores, restricted
 from restonnx.providers import CPU, CUDA, Provider, cuda_problem
 from restonnx.threads import Stopwatch
 
@@ -276,9 +275,8 @@ def _device_index(device: str) -> int | None:
 
 
 def _default_threads() -> int:
-    """0, which means all physical cores, each thread bound to one; else as many as this process is bound to."""
-    bound = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < (os.cpu_count() or 1)
-    return cores() if bound else 0
+    """0, which means all physical cores, each thread bound to one; else as many as this process may use."""
+    return cores() if restricted() else 0
 
 
 def _first_line(error: Exception) -> str:
