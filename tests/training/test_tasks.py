@@ -149,11 +149,23 @@ def test_clear_air_changes_nothing() -> None:
 
 def test_haze_takes_every_pixel_towards_the_airlight_and_thick_haze_further() -> None:
     clean = photograph(4)
-    options: dict[str, Any] = {"airlight": (1, 1), "tint": 0, "noise": (0, 0)}
+    options: dict[str, Any] = {"airlight": (1, 1), "tint": 0, "uneven": (0, 0), "noise": (0, 0)}
     thin, thick = (Dehaze(transmission=(t, t), **options).degrade(clean, generator())[1] for t in (0.8, 0.3))
     assert (thin >= clean - 1e-5).all()
     assert (thick >= thin - 1e-5).all()
     assert (thick <= 1 + 1e-5).all()
+
+
+def test_haze_as_bright_as_the_scene_is_seen_only_where_its_light_is_uneven() -> None:
+    clean = torch.full((8, 3, 160, 160), 0.5)
+    options: dict[str, Any] = {"transmission": (0.02, 0.02), "airlight": (0.5, 0.5), "tint": 0, "noise": (0, 0)}
+    even, little, much = (
+        (Dehaze(uneven=(spread, spread), **options).degrade(clean, generator())[1] - clean).square().mean().sqrt()
+        for spread in (0.0, 0.05, 0.1)
+    )
+    assert float(even) < 1e-5
+    assert float(much) == pytest.approx(0.5 * 0.1, rel=0.5)
+    assert float(much / little) == pytest.approx(2, rel=0.1)
 
 
 # Low light

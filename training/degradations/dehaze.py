@@ -17,6 +17,8 @@ from restonnx.training.degradations.fields import fractal, low_pass, plane, smoo
 from restonnx.training.degradations.light import to_display, to_light
 from restonnx.training.degradations.noise import poisson_gaussian
 
+LEAST = {"transmission": 0.01, "airlight": 0.0, "uneven": 0.0, "noise": 0.0}
+
 
 class Dehaze(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +30,9 @@ class Dehaze(BaseModel):
     """Brightness of A in display values."""
     tint: float = Field(0.05, ge=0, le=0.5)
     """Standard deviation of A's colour, as a factor on its red and blue."""
+    uneven: tuple[float, float] = (0.0, 0.25)
+    """How much the logarithm of A changes over the image, in brightness and by half as much in colour: haze in a room
+    or at night shows the lamp or the window that is nearest."""
     linear_share: float = Field(0.5, ge=0, le=1)
     """This share is mixed in linear light, as it happens; the rest in display values, as public data sets have it."""
     noise: tuple[float, float] = (0.0, 4.0)
@@ -35,7 +40,7 @@ class Dehaze(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
-        check_rising(self, {"transmission": 0.01, "airlight": 0.0, "noise": 0.0}, {"transmission": 1, "airlight": 1})
+        check_rising(self, LEAST, {"transmission": 1, "airlight": 1})
         return self
 
     def degrade(self, clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -46,12 +51,20 @@ class Dehaze(BaseModel):
         if clean.shape[1] == 3:
             warmth, green = self.tint * torch.randn(2, len(clean), 1, 1, device=clean.device, generator=generator)
             airlight = airlight * torch.stack([1 + warmth, 1 + 0.3 * green, 1 - warmth], dim=1)
-        airlight = airlight.clamp(0, 1)
+        airlight = (airlight * self._lamps(clean, generator)).clamp(0, 1)
         display = clean * t + airlight * (1 - t)
         linear = to_display(to_light(clean) * t + to_light(airlight) * (1 - t))
         hazy = torch.where(uniform(clean, generator) < self.linear_share, linear, display)
         sigma, shot = uniform(clean, generator, *self.noise) / 255, uniform(clean, generator)
         return clean, poisson_gaussian(hazy, sigma, shot, generator)
+
+    def _lamps(self, clean: Tensor, generator: Generator) -> Tensor:
+        """(N, C, H, W), about 1: by how much the airlight of a place is that of the whole image."""
+        length = (150.0, 800.0)
+        brightness = smooth(clean, generator, length)
+        colour = smooth(clean, generator, length, channels=clean.shape[1])
+        colour = colour - colour.mean(dim=1, keepdim=True)
+        return (uniform(clean, generator, *self.uneven) * (brightness + colour / 2)).exp()
 
     def _depth(self, clean: Tensor, generator: Generator) -> Tensor:
         """(N, 1, H, W), above 0 and about 1 on the whole."""
