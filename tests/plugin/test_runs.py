@@ -134,24 +134,27 @@ def test_the_window_answers_within_a_tenth_of_a_second_during_a_run(
 ) -> None:
     from qtpy.QtCore import QTimer
 
-    layer = shown.add_image(large)
     driver = drive(shown)
-    driver.choose(layer, slow)
-    worst = []
-    for _ in range(3):
+    driver.choose(shown.add_image(large), slow)
+    bar = driver.widget.panel.bar
+    worst: list[float] = []
+    # A machine that others use stands still at times, and no clock of ours tells; a window that our code holds up is
+    # held up in every round.
+    while min(worst, default=1.0) >= 0.1 and len(worst) < 12:
         answers: list[float] = []
         timer = QTimer()
         timer.setInterval(5)
         timer.timeout.connect(lambda answers=answers: answers.append(time.perf_counter() - waited()))
         driver.widget.panel.restore.click()
-        driver.wait(lambda: driver.widget.panel.bar.value() > 0)
+        driver.wait(lambda: bar.value() > 0)
+        before = bar.value()
         timer.start()
-        driver.qtbot.wait(700)
+        driver.wait(lambda before=before: bar.value() > before)  # at least one tile comes in meanwhile
+        driver.qtbot.wait(500)
         timer.stop()
         driver.widget.cancel()
         driver.settle()
-        assert len(answers) > 4
-        worst.append(float(np.diff(answers).max()))
+        worst.append(float(np.diff(answers).max()) if len(answers) > 20 else 1.0)
     assert min(worst) < 0.1, worst
 
 
