@@ -134,7 +134,8 @@ def layout(image: Any, axes: str | None = None, *, color: bool | None = None) ->
     axes:   one letter per axis, such as "YX", "YXC", "TCYX". Y and X must be there, each letter once; S means
             colour samples. Without it a last axis of 3 or 4 (of at least three axes) is colour, the two axes
             before it are Y and X, and all else is a stack of planes.
-    color:  True: a C or S axis of length 3 or 4 is colour wherever it stands.
+    color:  True: a C or S axis of length 3 is colour wherever it stands, and one of length 4 where it is S or the last
+                axis: four channels before the rows are four fluorophores rather than colour and its alpha.
             False: channels are planes; the alpha of S or of unnamed axes is still left out.
             None: S is colour, and so is C where it is the last axis.
     Raises InputError for empty, complex, boolean, text and object arrays, and for axes that do not fit.
@@ -148,7 +149,8 @@ def layout(image: Any, axes: str | None = None, *, color: bool | None = None) ->
     samples = next((n for n in map(named.find, "SC") if n >= 0 and shape[n] in (3, 4)), None)
     certain = samples is not None and (axes is None or named[samples] == "S")
     by_rule = certain or samples == len(named) - 1
-    is_color = samples is not None and (by_rule if color is None else color)
+    may_be = by_rule or (samples is not None and shape[samples] == 3)
+    is_color = samples is not None and (by_rule if color is None else color and may_be)
     alpha = samples is not None and shape[samples] == 4 and (is_color or certain)
     channel = samples if is_color or alpha else None
     window = {named.index("Y"), named.index("X")} | ({samples} if is_color else set())

@@ -5,12 +5,16 @@ import os
 import shutil
 import struct
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from restonnx.errors import InputError
+
+BROKEN = (ValueError, RuntimeError, SyntaxError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+"""What libraries raise about a file that is not what it should be."""
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def explained(path: Path, verb: Literal["read", "write"]) -> Iterator[None]:
         raise
     except OSError as error:
         raise InputError(_system_reason(path, verb, error)) from error
-    except (ValueError, RuntimeError, SyntaxError, TypeError, LookupError, EOFError, struct.error) as error:
+    except BROKEN as error:
         reason = _one_line(error)
         if verb == "read":
             raise InputError(

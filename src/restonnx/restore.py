@@ -67,7 +67,8 @@ def restore(
     image: numpy array, or dask, zarr, memmap and the like, which are read window by window.
     model: a name from `restonnx.models()`, the path of an .onnx file, or what `load_model` gave.
     axes: such as "YX", "YXC", "TCYX". Without it a last axis of 3 or 4 is colour, and what comes before rows
-        and columns is a stack.
+        and columns is a stack. Three channels C are colour for a model of colours wherever they stand; four are red,
+        green, blue and alpha as S or as the last axis, and four planes elsewhere.
     strength: 0 returns the image as it was, 1 the restored one, what is between them the linear blend.
     seed: of the sampler's noise, which alone decides the result: not the tile, the device or the threads.
     samples: how many samples the result is the mean of. `return_std` gives their standard deviation as well,

@@ -69,7 +69,7 @@ def solve(
     """The image behind  measurement = A image + noise,  A being linear.
 
         solve(sinogram, forward=project, adjoint=back_project, image_shape=(256, 256), noise_level=0.1)
-        solve(blurred, operator=Blur(kernel), noise_level="estimate")
+        solve(blurred, operator=Blur(psf[::-1, ::-1]), noise_level="estimate")
 
     Returns (H, W) or (H, W, 3) in the image's units: of the measurement's dtype where that is an integer one, or of
     that of `like`; else float32.
@@ -78,7 +78,8 @@ def solve(
     forward, adjoint: A, and its transpose (its conjugate transpose where the measurement is complex; the real part is
         taken). They take and return numpy arrays: the image as (H, W) or (H, W, 3) float32, and what has the
         measurement's shape. A few calls find out whether they are what they should be.
-    operator: in their place, one of `restonnx.diffusion.operators` or `restonnx.diffusion.blurs`, or one like them.
+    operator: in their place, one of `restonnx.diffusion.operators` or `restonnx.diffusion.blurs`, or one like them. The
+        blurs correlate: of a point spread function, the image of a point, they take what is turned by 180 degrees.
     prior: a denoiser that takes a noise level: a name from `restonnx.models()`, a path, what `load_model` gave, or a
         Restorer of it (which has its own `device` and `tile`).
     image_shape: of the result, (H, W) or (H, W, 3). By default that of `like`, else the measurement's, times the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from restonnx.cli.outputs import plan as plan_with_suffixes
 from restonnx.errors import InputError
 
 
-def plan(inputs: list[Path], output: Path | str, **options: bool) -> Plan:
+def plan(inputs: list[Path], output: Path | str, **options: Any) -> Plan:
     suffixes = {".png", ".tif"}
     return plan_with_suffixes(inputs, str(output), readable=suffixes | {".bmp"}, writable=suffixes, **options)
 
@@ -151,6 +152,29 @@ def test_an_output_that_exists_needs_overwrite(tmp_path: Path) -> None:
     touch(tmp_path / "out" / "a.png")
     assert "--overwrite" in plan([image], tmp_path / "out").problems[0]
     assert len(plan([image], tmp_path / "out", overwrite=True).jobs) == 1
+
+
+def test_another_file_that_is_read_is_never_an_output(tmp_path: Path) -> None:
+    source, mask = touch(tmp_path / "a.png"), touch(tmp_path / "mask.png")
+    (problem,) = plan([source], mask, overwrite=True, others=(None, mask)).problems
+    assert "mask.png is an input and is never overwritten" in problem
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.JPG", "photo.dir/a.gif"])
+def test_the_name_of_an_image_that_cannot_be_written_is_no_folder(tmp_path: Path, name: str) -> None:
+    source = touch(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"cannot be written: give a name that ends in \.png, \.tif, or in / for"):
+        plan([source], tmp_path / name)
+    assert plan([source], f"{tmp_path / name}/").jobs == (Job(source, tmp_path / name / "a.png"),)
+    assert plan([source], tmp_path / "results.v2").jobs == (Job(source, tmp_path / "results.v2" / "a.png"),)
+
+
+def test_resuming_in_the_folder_of_the_inputs_passes_over_what_was_made_there(tmp_path: Path) -> None:
+    _, second, _ = (touch(tmp_path / name) for name in ("a.bmp", "b.bmp", "a.png"))
+    done = plan([tmp_path], tmp_path, suffix=".png", resume=True)
+    assert (done.finished, done.problems) == (1, ())
+    assert done.jobs == (Job(second, tmp_path / "b.png"),)
+    assert len(plan([tmp_path], tmp_path, suffix=".png").problems) == 2
 
 
 def test_two_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:

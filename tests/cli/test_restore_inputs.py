@@ -111,6 +111,28 @@ def test_a_kernel_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: P
         extra_files.read(None, path, None)
 
 
+@pytest.mark.parametrize("planar", ["image", "reference", "both"])
+@pytest.mark.parametrize("high", [40, 30])
+def test_colours_that_are_stored_one_after_the_other_are_referred_to_as_others_are(
+    monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, planar: str, high: int
+) -> None:
+    from restonnx import registration
+    from restonnx.images import Picture
+
+    def found(image: Any, reference: Any, **_: Any) -> Any:
+        assert (image.shape, reference.shape) == (pixels.shape, (high, 48, 3))
+        return np.full_like(image, 7), "found"
+
+    monkeypatch.setattr(registration, "aligned", found)
+    image, other = (
+        Picture(np.moveaxis(values, -1, 0), "SYX") if planar in (name, "both") else Picture(values, "YXS")
+        for name, values in (("image", pixels), ("reference", pixels[:high, :48]))
+    )
+    onto, said = extra_files.placed(other, image, 1, always=False, progress=lambda *_: None, cancel=None)
+    assert onto.shape == image.pixels.shape
+    assert np.array_equal(onto, image.pixels) if high == 40 else (onto == 7).all() and "registered" in said
+
+
 def test_a_reference_of_another_size_is_registered_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray
 ) -> None:

@@ -148,13 +148,16 @@ def test_a_changed_byte_within_the_pixels_is_noticed(tmp_path: Path, noise: Nois
         images.read(path)
 
 
-def test_a_profile_that_inflates_without_end_is_refused(tmp_path: Path, noise: Noise) -> None:
+@pytest.mark.parametrize("profile", [zlib.compress(bytes(1 << 27)), b"no zlib at all"])
+def test_a_profile_that_inflates_without_end_or_not_at_all_is_refused(
+    tmp_path: Path, noise: Noise, profile: bytes
+) -> None:
     data = imagecodecs.png_encode(noise(4, 4))
-    content = b"bomb\0\0" + zlib.compress(bytes(1 << 27))
+    content = b"bomb\0\0" + profile
     chunk = struct.pack(">I", len(content)) + b"iCCP" + content
     chunk += struct.pack(">I", zlib.crc32(b"iCCP" + content))
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
-    with pytest.raises(InputError, match="profile is damaged"):
+    with pytest.raises(InputError, match=r"a\.png is damaged"):
         images.read(tmp_path / "a.png")
 
 

@@ -209,6 +209,19 @@ def test_a_large_uncompressed_stack_is_mapped_and_not_loaded(
     np.testing.assert_array_equal(tifffile.imread(again(tmp_path / "a.tif", picture)), pixels)
 
 
+def test_a_large_image_behind_its_thumbnail_is_the_one_that_is_mapped(
+    tmp_path: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(100, 120)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(noise(10, 12), metadata=None, subfiletype=1)
+        file.write(pixels, metadata=None)
+    monkeypatch.setattr(tiff, "MAPPED_BYTES", 100)
+    picture = images.read(tmp_path / "a.tif")
+    assert isinstance(picture.pixels, np.memmap)
+    np.testing.assert_array_equal(picture.pixels, pixels)
+
+
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.6, 0.99])
 @pytest.mark.parametrize(
     "options",
@@ -241,6 +254,7 @@ def test_pages_that_form_a_loop_are_refused(tmp_path: Path, noise: Noise) -> Non
     [
         ({"photometric": "cfa"}, "camera raw"),
         ({"photometric": "separated", "shape": (20, 30, 4)}, "SEPARATED colours; convert it to RGB"),
+        ({"photometric": "ycbcr", "shape": (20, 30, 3)}, "YCbCr colours without JPEG"),
         ({"dtype": "complex64"}, "complex64 pixels"),
         ({"dtype": "bool"}, "bool pixels"),
     ],

@@ -161,6 +161,38 @@ def test_description_captions_and_geography_of_a_plain_file_are_kept(tmp_path: P
             assert new.pages[0].tags[code].value == old.pages[0].tags[code].value, code
 
 
+@pytest.mark.parametrize("point", [False, True])
+def test_a_result_of_another_size_lies_at_the_same_place_on_the_earth(
+    tmp_path: Path, noise: Noise, point: bool
+) -> None:
+    keys = (1, 1, 0, 1, 1025, 0, 1, 2 if point else 1)
+    matrix = np.array([[9.0, 1, 0, 5000], [2, -8, 0, 7000], [0, 0, 0, 0], [0, 0, 0, 1]])
+    tags = [
+        (33550, 12, 3, (10.0, 12.0, 0.0), True),
+        (33922, 12, 12, (0.0, 0, 0, 5000, 7000, 0, 30, 20, 0, 5300, 6760, 0), True),
+        (34264, 12, 16, tuple(matrix.reshape(-1)), True),
+        (34735, 3, len(keys), keys, True),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", noise(20, 30), metadata=None, extratags=tags)
+    images.write(tmp_path / "b.tif", replace(images.read(tmp_path / "a.tif"), pixels=noise(60, 60)))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        scale, ties, new, kept = (file.pages[0].tags[code].value for code in (33550, 33922, 34264, 34735))
+    assert scale == (5, 4, 0)
+    assert tuple(kept) == keys
+    # The first pixel's corner is (0, 0) where the raster is of areas, and (-0.5, -0.5) where it is of points.
+    corner = np.array([-0.5, -0.5]) if point else np.zeros(2)
+    for tie, old in zip(np.reshape(ties, (2, 6)), [(0, 0), (30, 20)], strict=True):
+        np.testing.assert_allclose(tie[:2] - corner, (np.array(old) - corner) * (2, 3))
+    for old in [(0, 0), (30, 0), (7, 20)]:
+        place = (np.array(old) - corner) * (2, 3) + corner
+        np.testing.assert_allclose(np.reshape(new, (4, 4)) @ (*place, 0, 1), matrix @ (*old, 0, 1))
+
+
+def test_a_packet_that_was_stored_as_text_is_read(tmp_path: Path, noise: Noise) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(20, 30), metadata=None, extratags=[(700, 2, 0, "<x:xmpmeta/>", True)])
+    assert images.read(tmp_path / "a.tif").xmp == b"<x:xmpmeta/>"
+
+
 def test_a_result_of_twice_the_size_is_as_wide_in_inches(tmp_path: Path, rich: Picture) -> None:
     picture = replace(rich, pixels=np.zeros((48, 60, 3), np.uint8))
     images.write(tmp_path / "a.tif", picture)

@@ -180,3 +180,16 @@ class TestRefusals:
         entry = content.index(b"\x03\x01\x03\x00\x01\x00\x00\x00\x01\x00")
         path.write_bytes(content[: entry + 8] + b"\x39\x30" + content[entry + 10 :])
         self.check(path, "no camera RAW file|neither LibRaw nor tifffile can decode")
+
+
+def test_a_file_that_even_as_a_plain_dng_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from restonnx.isp import libraw
+
+    def refuse(source: Any) -> Any:
+        raise rawpy.LibRawFileUnsupportedError(b"Unsupported file format or not RAW file")
+
+    monkeypatch.setattr(libraw, "_unpacked", refuse)
+    with pytest.raises(InputError, match=r"a\.dng cannot be read by LibRaw \(Unsupported file format"):
+        isp.read_raw(dng(tmp_path / "a.dng", numbers(), BAYER["RGGB"]))

@@ -63,6 +63,22 @@ def test_a_photograph_keeps_its_exif_and_profile_from_the_file_to_its_restored_c
     assert images.read(saved).exif is None
 
 
+def test_a_duplicated_layer_is_restored_and_saved_with_the_notes_of_its_file(
+    viewer: Any, drive: Drive, models: Models, photograph: np.ndarray, tmp_path: Path
+) -> None:
+    from napari.layers._layer_actions import _duplicate_layer
+
+    viewer.open(str(jpeg(tmp_path / "photo.jpg", photograph)))
+    for _ in range(2):  # the second time the duplicate itself
+        viewer.layers.selection = {viewer.layers[-1]}
+        _duplicate_layer(viewer.layers)
+    driver, copy = drive(viewer), viewer.layers[-1]
+    (saved,) = copy.save(str(tmp_path / "same.tif"), plugin="restonnx")
+    assert read_back(images.read(saved).exif) == ("Testcam", 1, 1600)
+    driver.choose(copy, models("tiny"))
+    assert driver.restore().metadata["restonnx"]["file"] == str(tmp_path / "photo.jpg")
+
+
 @pytest.mark.parametrize(("suffix", "write"), [("tif", write_tiff), ("png", write_png)])
 def test_a_developed_raw_file_stands_upright_and_knows_its_camera(tmp_path: Path, suffix: str, write: Any) -> None:
     pytest.importorskip("pint", reason="pint comes with napari")

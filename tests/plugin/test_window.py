@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +35,28 @@ def test_a_photograph_is_restored_into_a_layer_above_it(
     assert kept["provider"] == "CPUExecutionProvider"
     assert viewer.layers.selection.active.name == "another"
     assert not driver.said()
+
+
+def test_deleted_layers_are_let_go_with_their_memory(
+    viewer: Any, drive: Drive, models: Models, photograph: np.ndarray
+) -> None:
+    layer = viewer.add_image(photograph, name="photo", rgb=True)
+    driver = drive(viewer)
+    driver.choose(layer, models("tiny"))
+    made = []
+    for start in (driver.restore, driver.widget.start_preview):
+        start()
+        driver.settle()
+        made.append(weakref.ref(driver.widget.current().outcome))
+        driver.widget.compare.wipe.setChecked(True)
+        driver.settle()
+        for name in [name for name in driver.names() if name != "photo"]:
+            if name in driver.names():
+                viewer.layers.remove(name)
+        assert driver.names() == ["photo"]
+        assert not driver.widget.compare.isEnabled()
+    gc.collect()
+    assert [one() for one in made] == [None, None]
 
 
 def test_a_stack_keeps_its_type_and_its_place_in_the_world(viewer: Any, drive: Drive, models: Models) -> None:

@@ -58,14 +58,22 @@ def read(mask: Path | None, kernel: Path | None, reference: Path | None) -> dict
 def placed(
     reference: Picture, picture: Picture, scale: int, *, always: bool, progress: Progress, cancel: Cancel | None
 ) -> tuple[Any, str]:
-    """The reference on the pixels of the picture's result, and what to say of it: registered where it has another size,
-    or `always`."""
-    if not always and (reference.height, reference.width) == (picture.height * scale, picture.width * scale):
-        return reference.pixels, ""
-    from restonnx.registration import aligned
+    """The reference on the pixels of the picture's result, in its axes, and what to say of it: registered where it has
+    another size, or `always`."""
+    onto, said = _colour_last(reference), ""
+    if always or (reference.height, reference.width) != (picture.height * scale, picture.width * scale):
+        from restonnx.registration import aligned
 
-    onto, found = aligned(picture.pixels, reference.pixels, scale=scale, progress=progress, cancel=cancel)
-    return onto, f"the reference was registered: {found}; from there it was followed pixel by pixel"
+        onto, found = aligned(_colour_last(picture), onto, scale=scale, progress=progress, cancel=cancel)
+        said = f"the reference was registered: {found}; from there it was followed pixel by pixel"
+    if picture.color_axis is not None and onto.ndim == picture.pixels.ndim:
+        onto = np.moveaxis(onto, -1, picture.color_axis)
+    return onto, said
+
+
+def _colour_last(picture: Picture) -> Any:
+    """Files may hold one colour after the other."""
+    return picture.pixels if picture.color_axis is None else np.moveaxis(picture.pixels, picture.color_axis, -1)
 
 
 def _read_npy(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Which file is written for which input, settled and checked before anything is restored."""
 
+import mimetypes
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -40,14 +41,18 @@ def plan(
     recursive: bool = False,
     suffix: str | None = None,
     resume: bool = False,
+    others: Iterable[Path | None] = (),
 ) -> Plan:
     """Pair every image in `inputs` (files and folders) with a path under `output`.
 
     output: a file when there is one input file and the suffix is a writable one, else a folder; a trailing
-        slash always means a folder. Files keep their names, and with `recursive` their subfolders.
+        slash always means a folder, which else may not be named like an image. Files keep their names, and with
+        `recursive` their subfolders.
     readable, writable: suffixes in lower case, such as ".tif".
     suffix: what the names in a folder end in, instead of the suffix of the input.
-    resume: an output that exists was finished by an earlier run, and its input is passed over.
+    resume: an output that exists was finished by an earlier run, and its input is passed over; so is the output
+        itself, where it lies among the inputs.
+    others: more files that the command reads, none of which is ever replaced.
     Raises InputError where no input at all can be served (a file stands where the folder should be).
     """
     inputs = list(inputs)
@@ -60,7 +65,10 @@ def plan(
         found, problems = _pair(inputs, folder, readable, recursive)
         if suffix is not None:
             found = [(source, target.with_suffix(suffix)) for source, target in found]
-    sources = {_identity(source) for source, _ in found}
+    if resume:
+        made = {_identity(target) for source, target in found if _identity(target) != _identity(source)}
+        found = [(source, target) for source, target in found if _identity(source) not in made]
+    sources = {_identity(source) for source, _ in found} | {_identity(path) for path in others if path is not None}
     claimed: dict[Path, Path] = {}
     jobs, finished = [], 0
     for source, target in found:
@@ -119,8 +127,10 @@ def _is_file(inputs: list[Path], output: str, writable: Collection[str]) -> bool
         return True
     if looks_like_file:
         raise InputError(f"{output} names one file for many images: give a folder, such as -o restored/")
+    known = ", ".join(sorted(writable))
+    if (mimetypes.guess_type(output)[0] or "").startswith("image/"):
+        raise InputError(f"{output} cannot be written: give a name that ends in {known}, or in / for a folder")
     if Path(output).exists():
-        known = ", ".join(sorted(writable))
         raise InputError(f"{output} is a file but not an image: give a folder, or a name that ends in {known}")
     return False
 

@@ -86,6 +86,7 @@ def restore(
         std=std,
         overwrite=overwrite,
         recursive=recursive,
+        others=(mask, kernel, reference),
     )
     for problem in plan.problems:
         report(problem)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from restonnx.errors import InputError
-from restonnx.images import ome, tiff_ifd
+from restonnx.images import geotiff, ome, tiff_ifd
 from restonnx.images.picture import Picture, Pixels, Resolution, to_depth
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -18,8 +18,8 @@ BIG_BYTES = 4_000_000_000
 """More pixels than this need 64-bit offsets."""
 LOSSLESS = {"NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
 """Compressions kept on writing; pixels of lossy ones are written with deflate."""
-KEPT_TAGS = {33723, 34377, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}
-"""IPTC captions, Photoshop's resources, and where on the Earth the image lies (GeoTIFF, GDAL)."""
+KEPT_TAGS = {33723, 34377} | geotiff.TAGS
+"""IPTC captions, Photoshop's resources, and where on the Earth the image lies."""
 IMAGEJ_COUNTS = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack"}
 """What tifffile writes anew from the axes."""
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
@@ -57,7 +57,7 @@ def read(path: Path) -> Picture:
     with tifffile.TiffFile(path) as tiff:
         series = _only_series(tiff, path)
         page = series.keyframe
-        pixels, axes = _pixels(series, path), _each_once(series.axes)
+        pixels, axes = _pixels(tiff, series, path), _each_once(series.axes)
         if page.photometric.name == "PALETTE":
             pixels, axes = _from_palette(pixels, page.colormap), f"{axes}S"
         inverted = page.photometric.name == "MINISWHITE" and pixels.dtype.kind == "u"
@@ -74,7 +74,7 @@ def read(path: Path) -> Picture:
         premultiplied=alpha is not None and details.alpha_kind == 1,
         icc=None if icc is None else bytes(icc),
         exif=tiff_ifd.read_exif(path),
-        xmp=None if xmp is None else bytes(xmp),
+        xmp=xmp.encode() if isinstance(xmp, str) else None if xmp is None else bytes(xmp),
         resolution=resolution,
         native=details,
     )
@@ -104,7 +104,7 @@ def write(path: Path, picture: Picture, *, name: Path, quality: int) -> None:
     if resolution is not None:
         pair = tuple(_ratio(n) for n in (resolution.x, resolution.y))
         options |= {"resolution": pair, "resolutionunit": resolution.unit.upper()}
-    tags = list(details.tags) + tiff_ifd.exif_tags(picture.exif, {tag[0] for tag in details.tags})
+    tags = _tags(details, picture) + tiff_ifd.exif_tags(picture.exif, {tag[0] for tag in details.tags})
     if picture.xmp is not None:
         tags.append((700, 1, len(picture.xmp), picture.xmp, True))
     software = details.software or False
@@ -113,6 +113,14 @@ def write(path: Path, picture: Picture, *, name: Path, quality: int) -> None:
     with path.open("xb") as file:
         tifffile.imwrite(file, samples, bigtiff=big, byteorder=byteorder, software=software, extratags=tags, **options)
     tiff_ifd.append_exif(path, picture.exif)
+
+
+def _tags(details: TiffDetails, picture: Picture) -> list[tuple[int, int, int, Any, bool]]:
+    keys = next((value for code, _, _, value, _ in details.tags if code == geotiff.KEYS), None)
+    return [
+        (code, dtype, count, geotiff.zoomed(code, value, keys, picture.zoom), first)
+        for code, dtype, count, value, first in details.tags
+    ]
 
 
 def _only_series(tiff: Any, path: Path) -> Any:
@@ -130,19 +138,21 @@ def _only_series(tiff: Any, path: Path) -> Any:
         raise InputError(f"{path} is camera raw and not a developed image; develop it first (restonnx develop)")
     if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "YCBCR"):
         raise InputError(f"{path} holds {page.photometric.name} colours; convert it to RGB first")
+    if page.photometric.name == "YCBCR" and page.compression.name in LOSSLESS:  # tifffile converts those of JPEG
+        raise InputError(f"{path} holds YCbCr colours without JPEG; convert it to RGB first")
     if series.dtype is None or series.dtype.kind not in "iuf":
         raise InputError(f"{path} holds {series.dtype} pixels; convert it to integers or floats first")
     return series
 
 
-def _pixels(series: Any, path: Path) -> Pixels:
+def _pixels(tiff: Any, series: Any, path: Path) -> Pixels:
     import tifffile
 
     if series.dataoffset is not None:
         if series.dataoffset + series.nbytes > path.stat().st_size:
             raise ValueError("it ends within its pixels")
         if series.nbytes >= MAPPED_BYTES:
-            mapped: Pixels = tifffile.memmap(path, mode="r")
+            mapped: Pixels = tifffile.memmap(path, mode="r", series=list(tiff.series).index(series))
             return mapped
     pixels: Pixels = series.asarray()
     return pixels

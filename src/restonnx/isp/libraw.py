@@ -55,9 +55,10 @@ def opened(path: str | Path) -> Iterator[Any]:
             raise InputError(f"{path} comes from a Foveon sensor, which is not supported; convert it to a linear DNG")
         dng_tags.check_complete(path)
         try:
-            raw = _unpacked(str(path))
-        except rawpy.LibRawFileUnsupportedError:
-            raw = _unpacked(io.BytesIO(transcode.to_plain_dng(path)))
+            try:
+                raw = _unpacked(str(path))
+            except rawpy.LibRawFileUnsupportedError:
+                raw = _unpacked(io.BytesIO(transcode.to_plain_dng(path)))
         except rawpy.LibRawError as error:
             reason = str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ COLOUR_SPACE = slice(16, 20)
 def file_of(layer: Any) -> str:
     """The file that a layer was read from, or that the input of its restoration was; "" without one."""
     source: Any = getattr(layer, "source", None)
-    path = getattr(source, "path", None)
-    if path is None and (parent := getattr(source, "parent", None)) is not None:  # the layer is a duplicate
-        path = getattr(parent.source, "path", None)
-    return noted_file(layer.metadata) or (str(path) if path else "")
+    if found := noted_file(layer.metadata) or str(getattr(source, "path", None) or ""):
+        return found
+    parent = getattr(source, "parent", None)  # of a duplicate
+    if isinstance(parent, weakref.ref):
+        parent = parent()
+    return "" if parent is None else file_of(parent)
 
 
 def noted_file(metadata: Mapping[str, Any] | None) -> str:

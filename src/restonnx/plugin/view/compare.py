@@ -58,6 +58,7 @@ class Compare(QGroupBox):
         if not there:
             self.toggle.setChecked(False)
             self.wipe.setChecked(False)
+            self._seen = self._drawn = None
             return
         if shown is not self._seen:  # what was hidden is shown again, and so is the switch
             self._seen = shown

@@ -129,7 +129,7 @@ class RestoreWidget(QWidget):
         """What the comparison is about: the chosen input's result, without one its preview."""
         uid = self.form.image.uid
         for shown in (self._results.get(uid), self._preview):
-            if shown is not None and shown.source == uid and layers.find(self._viewer, shown.layer) is not None:
+            if shown is not None and shown.source == uid and self._there(shown):
                 return shown
         return None
 
@@ -268,6 +268,9 @@ class RestoreWidget(QWidget):
     def _on_layers(self, event: Any = None) -> None:
         if self._replacing:
             return
+        # What was deleted is let go, with its arrays and its files on the disk.
+        self._results = {uid: shown for uid, shown in self._results.items() if self._there(shown)}
+        self._preview = self._preview if self._there(self._preview) else None
         helpers = [self.compare.before, "" if self._preview is None else self._preview.layer]
         self.form.refresh_layers(tuple(filter(None, helpers)))
         self.compare.refresh()
@@ -300,6 +303,10 @@ class RestoreWidget(QWidget):
         for shown in (self._results.get(uid), self._preview):
             if shown is not None and shown.source == uid and shown.outcome.job.settings.model == model:
                 layers.mix(self._viewer, shown, self.form.strength.value)
+
+    def _there(self, shown: Shown | None) -> bool:
+        """Whether its layer is still in the viewer."""
+        return shown is not None and layers.find(self._viewer, shown.layer) is not None
 
     def _on_card(self) -> None:
         entry = self.form.entry
