@@ -39,7 +39,7 @@ def main() -> None:
         suite = suites(options.tests_of or restorer.metadata.name, restorer.metadata.recipe)[0]
         picture, where = worst(restorer, suite, suite.tests[-1], options.data, options.images)
         path = PICTURES / f"{restorer.metadata.name}.webp"
-        write(path, Picture(to_file(picture), "YXC"), overwrite=True, quality=80)
+        write(path, Picture(to_file(picture), "YXC"), overwrite=True, quality=70)
         print(f"{path}: {where}")
 
 

@@ -29,7 +29,8 @@ class Log:
         self.board.close()
 
     def add(self, iteration: int, seconds: float, loss: float, rate: float) -> None:
-        entry = {"iteration": iteration, "seconds": round(seconds, 1), "loss": round(loss, 6), "lr": rate}
+        entry = {"iteration": iteration, "seconds": round(seconds, 1), "loss": round(loss, 6)}
+        entry["lr"] = float(f"{rate:.4g}")
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.board.add_scalar("loss", loss, iteration)
