@@ -113,7 +113,7 @@ def add(path: str | Path, *, overwrite: bool = False) -> ModelEntry:
     name, folder = model.metadata.name, user_folder()
     target = folder / f"{name}.onnx"
     if any(entry.name == name for entry in _entries(SHIPPED, shipped=True)):
-        raise ModelError(f'"{name}" is the name of a shipped model; give yours another name in its metadata')
+        raise ModelError(f'"{name}" is the name of a shipped model; export yours with --name')
     if model.external:
         raise ModelError(f"{path} keeps weights in {model.external[0].name}; export it again as one file")
     if target.exists() and not overwrite:

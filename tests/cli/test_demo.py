@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_model import tiny_model
 from typer.testing import CliRunner, Result
 
 from restonnx import photograph
@@ -46,6 +47,13 @@ def test_the_default_output_can_be_written_again(tmp_path: Path, tiny: Path, mon
     for _ in range(2):
         assert demo("--model", tiny).exit_code == 0
     assert (tmp_path / "restonnx-demo.png").is_file()
+
+
+def test_a_model_that_enlarges_is_one_line(tmp_path: Path) -> None:
+    result = demo("-o", tmp_path / "out.png", "--model", tiny_model(tmp_path / "large.onnx", scale=2))
+    assert result.exit_code == 1
+    assert "enlarges, and the demo compares with an image of the same size" in result.stderr
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_another_file_that_exists_is_kept(tmp_path: Path, tiny: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import restonnx.images
 from restonnx.cli import app
+from restonnx.errors import InputError
 
 
 def restore(*arguments: object) -> Result:
@@ -95,6 +98,29 @@ def test_a_bad_file_in_the_middle_is_one_line_and_the_rest_is_done(tmp_path: Pat
     assert "b.png" in errors[0]
     assert "2 restored, 1 failed" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_file_that_may_not_be_read_does_not_end_the_others(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [photograph(tmp_path / f"{name}.png") for name in "ab"]
+    read = restonnx.images.read
+
+    def refuse(path: Path) -> restonnx.images.Picture:
+        if path == images[0]:
+            raise InputError(f"{path} may not be read")
+        return read(path)
+
+    # What the command line's parser asks, and what happens later: the one as root, for whom every file is readable.
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, *how, **more: Path(os.fsdecode(path)) != images[0] and access(path, *how, **more)
+    )
+    monkeypatch.setattr(restonnx.images, "read", refuse)
+    result = restore(*images, "-o", tmp_path / "out", "--model", tiny, "--device", "cpu")
+    assert result.exit_code == 1
+    assert files_in(tmp_path / "out") == {"b.png"}
+    assert "a.png may not be read" in result.stderr
 
 
 def test_a_text_file_with_an_image_suffix_is_one_line(tmp_path: Path, tiny: Path) -> None:

@@ -92,6 +92,11 @@ def test_a_table_is_read_from_csv(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("gain,a\n1,2\n")
     with pytest.raises(InputError, match="columns iso, a, b"):
         noise_profiles.read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("hello\n")
+    with pytest.raises(InputError, match="empty noise table"):
+        noise_profiles.read_table(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"u\.csv cannot be read: No such file"):
+        noise_profiles.read_table(tmp_path / "u.csv")
     with pytest.raises(InputError, match="above 0 for each"):
         noise_profiles.from_table({100.0: (0.0, 1.0)}, 100)
 

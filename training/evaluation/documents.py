@@ -24,8 +24,8 @@ SHIFT = (
     f"{LOW_SIGMA:g} pixels, in 1/255; classical is the best such method by PSNR"
 )
 SPREAD = (
-    "Over 8 seeds: PSNR of one sample and of their mean, Spearman's rank correlation of their standard deviation with "
-    "the absolute error of the mean, and the share of true values inside the 90 % interval"
+    "Over 8 seeds: PSNR over all channels of one sample and of their mean, Spearman's rank correlation of their "
+    "standard deviation with the absolute error of the mean, and the share of true values inside the 90 % interval"
 )
 THREE = ("input", "classical", "model")
 

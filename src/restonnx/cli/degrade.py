@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from restonnx.images import Picture
 
 TASK = typer.Argument(metavar="TASK", help="A recipe (its name or file), or a kind of damage such as dehaze.")
-INPUTS = typer.Argument(metavar="IN", help="Clean images, or folders of them.", show_default=False)
+INPUTS = typer.Argument(metavar="IN", help="Clean images, or folders of them.", show_default=False, readable=False)
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one image.")
 PAIRS = typer.Option("--pairs", help="Make OUT a set for `restonnx train --pairs`: OUT/input and OUT/gt, as PNG files.")
 SEED = typer.Option(min=0, max=2**31 - 1, metavar="N", help="The same seed does the same to the same images.")

@@ -41,6 +41,8 @@ def demo(
         raise InputError(f"{output} exists: pass --overwrite to replace it")
     noisy, clean = photograph.noisy(), photograph.clean()
     restorer = run_cancellable(lambda _: Restorer(model, device=device))
+    if restorer.metadata.scale != 1:
+        raise InputError(f"{restorer.metadata.name} enlarges, and the demo compares with an image of the same size")
     with bar(1, stderr()) as shown:
         shown.start_file(0, "the photograph")
         started = time.perf_counter()

@@ -61,7 +61,7 @@ class Demosaic(StrEnum):
 DEFAULT = "raw-denoise"
 """The model for Bayer mosaics, in whose stead others restore files of other kinds."""
 
-INPUTS = typer.Argument(metavar="IN", help="RAW files, or folders of them.", show_default=False)
+INPUTS = typer.Argument(metavar="IN", help="RAW files, or folders of them.", show_default=False, readable=False)
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one RAW file.")
 MODEL = typer.Option("--model", "-m", help='A model\'s name, the path of an .onnx file, or "none".')
 TO = typer.Option(help="The format of the files in a folder; a file name says it itself.", show_default="tiff")
@@ -75,7 +75,10 @@ NOISE = typer.Option(
     metavar="A,B", help="The noise profile: variance A x + B, saturation 1.", show_default="the file's, or estimated"
 )
 TABLE = typer.Option(
-    "--noise-table", metavar="FILE", help="CSV with iso,a,b for frames without a profile.", show_default=False
+    "--noise-table",
+    metavar="FILE",
+    help="CSV with iso,a,b for frames without a profile, where none can be estimated.",
+    show_default=False,
 )
 UNCOMPRESSED = typer.Option("--uncompressed", help="Write DNGs without compression.")
 DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")

@@ -19,7 +19,7 @@ from restonnx.errors import Cancelled
 if TYPE_CHECKING:
     from restonnx.restore import Restorer
 
-INPUTS = typer.Argument(metavar="IN", help="Images, or folders of images.", show_default=False)
+INPUTS = typer.Argument(metavar="IN", help="Images, or folders of images.", show_default=False, readable=False)
 OUTPUT = typer.Option("--output", "-o", metavar="OUT", help="A folder, or a file name for one image.")
 MODEL = typer.Option("--model", "-m", help="A model's name (see `restonnx models`) or the path of an .onnx file.")
 STRENGTH = typer.Option(min=0, max=1, help="0 gives the input back, 1 the restored image, between them a blend.")

@@ -108,9 +108,14 @@ def read_table(path: str | Path) -> dict[float, tuple[float, float]]:
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {float(row["iso"]): (float(row["a"]), float(row["b"])) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            table = {float(row["iso"]): (float(row["a"]), float(row["b"])) for row in csv.DictReader(file)}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no noise table; it should be a CSV file with the columns iso, a, b") from error
+    if not table:
+        raise InputError(f"{path} is an empty noise table; it should have a row below the columns iso, a, b")
+    return table
 
 
 def _fit(means: Doubles, variances: Doubles) -> Fit:
