@@ -193,3 +193,13 @@ def test_a_file_that_even_as_a_plain_dng_cannot_be_read_is_one_line(
     monkeypatch.setattr(libraw, "_unpacked", refuse)
     with pytest.raises(InputError, match=r"a\.dng cannot be read by LibRaw \(Unsupported file format"):
         isp.read_raw(dng(tmp_path / "a.dng", numbers(), BAYER["RGGB"]))
+
+
+def test_looking_for_a_matrix_in_use_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    from restonnx.isp import libraw
+
+    with libraw.opened(dng(tmp_path / "a.dng", numbers(), BAYER["RGGB"])) as raw:
+        before, size = libraw.visible(raw).copy(), raw.sizes.height
+        libraw._matrix_in_use(raw)
+        assert (libraw.visible(raw) == before).all()
+        assert raw.sizes.height == size

@@ -301,7 +301,7 @@ def _matrix_in_use(raw: Any) -> Matrix | None:
     """For a few old cameras LibRaw has a matrix that it does not tell: found by comparing what goes in and out."""
     import rawpy
 
-    linear: dict[str, Any] = {"gamma": (1, 1), "half_size": True, "highlight_mode": rawpy.HighlightMode.Ignore}
+    linear: dict[str, Any] = {"gamma": (1, 1), "highlight_mode": rawpy.HighlightMode.Ignore}
     spaces = (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB)
     camera, srgb = (_postprocess(raw, "LINEAR", output_color=s, **linear).reshape(-1, 3).astype(float) for s in spaces)
     inside = ((srgb > 500) & (srgb < 65000) & (camera > 500) & (camera < 65000)).all(axis=1)
