@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import restonnx.images
 from restonnx.cli import app
 from restonnx.errors import InputError
+from restonnx.restore import Restorer
 
 
 def restore(*arguments: object) -> Result:
@@ -121,6 +122,16 @@ def test_a_file_that_may_not_be_read_does_not_end_the_others(
     assert result.exit_code == 1
     assert files_in(tmp_path / "out") == {"b.png"}
     assert "a.png may not be read" in result.stderr
+
+
+def test_a_format_that_holds_no_stack_is_refused_before_anything_is_computed(
+    tmp_path: Path, tiny_gray: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 30, 40), np.uint8), imagej=True)
+    monkeypatch.setattr(Restorer, "__call__", None)
+    result = restore(tmp_path / "a.tif", "-o", tmp_path / "b.png", "--model", tiny_gray, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "this is a stack of 4 planes; write .tif instead" in result.stderr
 
 
 def test_a_text_file_with_an_image_suffix_is_one_line(tmp_path: Path, tiny: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_mask_of_another_size_is_one_line_for_the_image_and_the_rest_is_done(
     assert result.exit_code == 1
     assert (tmp_path / "out" / "a.png").exists()
     assert "b.png: mask must have the shape (30, 48) for this image, not (40, 48)" in result.stderr
+    assert re.search(r"the mask marks \d+\.\d% of the image", result.stderr)
 
 
 def test_colours_of_a_mask_count_as_one_and_those_of_a_kernel_are_averaged(tmp_path: Path) -> None:

@@ -177,3 +177,29 @@ def half_written(error: BaseException) -> Fails:
         raise error
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("picture", "suffix", "message"),
+    [
+        (Picture(np.zeros((20, 30, 40), "u2"), "ZYX"), ".png", "a stack of 20 planes"),
+        (Picture(np.zeros((30, 40, 5), "u1"), "YXS"), ".png", "a stack of 5 channels"),
+        (Picture(np.zeros((30, 40, 3), "u1"), "YXS", alpha=np.zeros((30, 40), "u1")), ".jpg", "transparency"),
+        (Picture(np.zeros((30, 40), "i2"), "YX"), ".png", "int16"),
+        (Picture(np.zeros((3, 30, 40), "u1"), "SYX", alpha=np.zeros((30, 40), "u1")), ".png", ""),
+        (Picture(np.zeros((20, 30, 40), "f4"), "ZYX"), ".tif", ""),
+        (Picture(np.zeros((20, 30, 40), "f4"), "ZYX"), ".xyz", ""),
+    ],
+)
+def test_what_a_format_cannot_hold_is_told_before_it_is_computed(
+    tmp_path: Path, picture: Picture, suffix: str, message: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    if not message:
+        images.check(path, picture)
+    else:
+        for refused in (lambda: images.check(path, picture), lambda: images.write(path, picture)):
+            with pytest.raises(InputError, match=message) as caught:
+                refused()
+            assert str(path) in str(caught.value)
+    assert not list(tmp_path.iterdir())

@@ -137,10 +137,12 @@ def develop(
     settings: dict[str, Any] = {"device": device, "tile": tile, "noise": profile}
     settings |= {"noise_table": read_table(noise_table) if noise_table else None}
     settings |= {"domain": None if place == Place.auto else place.value}
-    settings |= {"otherwise": FOR_RAW[1:] if model == DEFAULT else ()}
+    others = FOR_RAW[1:] if model == DEFAULT and place == Place.auto else ()
+    settings |= {"otherwise": others}
     stage = None if model == "none" else run_cancellable(lambda _: _stage(model, settings))
     outputs.make_folders(plan.jobs)
-    say(running_on(stage.restorer) if stage else "no model: the files are developed as they are")
+    instead = f"; files without a Bayer mosaic by {' or '.join(others)}" if others else ""
+    say(f"{running_on(stage.restorer)}{instead}" if stage else "no model: the files are developed as they are")
     options: dict[str, Any] = {"rendering": rendering, "strength": strength, "seed": seed, "overwrite": overwrite}
     options |= {"compression": "none" if uncompressed else "lossless-jpeg"}
     with bar(len(plan.jobs), stderr()) as shown:

@@ -96,7 +96,10 @@ def restore(
     restorer = run_cancellable(lambda _: Restorer(model, device=device, tile=tile))
     given = {"noise_level": level, "mask": mask, "kernel": kernel, "reference": reference}
     check_given(restorer.metadata, given, lambda role: f"--{role.replace('_', '-')}")
-    given |= extra_files.read(mask, kernel, reference)
+    files = extra_files.read(mask, kernel, reference)
+    given |= files
+    if mask is not None:
+        say(f"the mask marks {files['mask'].mean():.1%} of the image")
     outputs.make_folders(plan.jobs)
     say(running_on(restorer))
     fallback = restorer.fallback
@@ -155,6 +158,7 @@ def _restore_file(
     from restonnx import images
 
     picture = images.read(job.source)
+    images.check(job.target, picture)
     options = options | {"axes": options["axes"] or picture.axes}
     register, reference = options.pop("register"), options["reference"]
     if reference is not None:

@@ -3,14 +3,16 @@
 `dataclasses.replace(picture, pixels=restored)` is all that a restored image needs before it is written.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from restonnx.errors import InputError
 from restonnx.files import explained, replaced
 from restonnx.images import jpeg, png, tiff, webp
 from restonnx.images.picture import Picture, Resolution
 
-__all__ = ["SUFFIXES", "Picture", "Resolution", "read", "write"]
+__all__ = ["SUFFIXES", "Picture", "Resolution", "check", "read", "write"]
 
 FORMATS = {".png": png, ".jpg": jpeg, ".jpeg": jpeg, ".webp": webp, ".tif": tiff, ".tiff": tiff}
 SUFFIXES = tuple(FORMATS)
@@ -58,3 +60,18 @@ def write(path: str | Path, picture: Picture, *, overwrite: bool = False, qualit
         raise InputError(f"quality is {quality}; use 1 (small) to 100 (best)")
     with explained(path, "write"), replaced(path, overwrite=overwrite) as temporary:
         form.write(temporary, picture, name=path, quality=quality)
+
+
+def check(path: str | Path, picture: Picture) -> None:
+    """Raise InputError, as `write` would, where the format that the suffix names holds no such picture, whatever its
+    size: before it is computed."""
+    path = Path(path)
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        return
+    window = tuple(slice(0, 1) if letter in "YX" else slice(None) for letter in picture.axes)
+    beside = tuple(part for n, part in enumerate(window) if n != picture.color_axis)
+    alpha = None if picture.alpha is None else picture.alpha[beside]
+    small = replace(picture, pixels=picture.pixels[window], alpha=alpha, size=(1, 1))
+    with TemporaryDirectory() as folder, explained(path, "write"):
+        form.write(Path(folder) / f"pixel{path.suffix}", small, name=path, quality=95)

@@ -1,5 +1,6 @@
 """A picture as the one flat image of unsigned integers that PNG, JPEG and WebP can hold."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ def flat(picture: Picture, name: Path, *, widest: type[np.uint8] | type[np.uint1
     if picture.premultiplied and picture.alpha is not None:
         samples = _straight(samples)
     extra = [n for n, letter in enumerate(axes) if letter not in "YXS"]
-    if any(samples.shape[n] > 1 for n in extra) or (samples.shape[-1] > 4 and axes.endswith("S")):
-        raise InputError(f"{name} holds one image, but this is a stack of shape {samples.shape}; write .tif instead")
+    planes = math.prod(samples.shape[n] for n in extra)
+    if planes > 1 or (samples.shape[-1] > 4 and axes.endswith("S")):
+        what = f"a stack of {planes} planes" if planes > 1 else f"a stack of {samples.shape[-1]} channels"
+        raise InputError(f"{name} holds one image of up to 4 channels, but this is {what}; write .tif instead")
     samples = samples.squeeze(tuple(extra))
     if axes.index("X") < axes.index("Y"):
         samples = samples.swapaxes(0, 1)
