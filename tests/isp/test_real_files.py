@@ -51,11 +51,11 @@ def test_a_camera_without_a_known_matrix_renders_nearly_the_same_from_a_dng(tmp_
     assert np.abs(difference).mean() < 5
 
 
-def test_a_camera_without_a_known_matrix_is_read_whole_and_restored_on_its_colours(tmp_path: Path) -> None:
+def test_a_camera_without_a_known_matrix_is_read_whole_and_restored_on_its_colours() -> None:
     image, meta = isp.read_raw(real(OLD))
     assert image.shape == libraw_numbers(real(OLD)).shape == (512, 768)
     assert meta.active_area == (0, 0, 512, 768)
-    assert (isp.develop(real(OLD), [Changed("linear_rgb")]).pixels.shape) == (512, 768, 3)
+    assert isp.develop(real(OLD), [Changed("linear_rgb")]).pixels.shape == (512, 768, 3)
 
 
 def test_a_file_that_was_cut_off_is_refused() -> None:

@@ -1,6 +1,5 @@
 """Which file is written for which input, settled and checked before anything is restored."""
 
-import mimetypes
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -128,11 +127,18 @@ def _is_file(inputs: list[Path], output: str, writable: Collection[str]) -> bool
     if looks_like_file:
         raise InputError(f"{output} names one file for many images: give a folder, such as -o restored/")
     known = ", ".join(sorted(writable))
-    if (mimetypes.guess_type(output)[0] or "").startswith("image/"):
+    if _names_an_image(output):
         raise InputError(f"{output} cannot be written: give a name that ends in {known}, or in / for a folder")
     if Path(output).exists():
         raise InputError(f"{output} is a file but not an image: give a folder, or a name that ends in {known}")
     return False
+
+
+def _names_an_image(output: str) -> bool:
+    """By Pillow's list, which unlike that of `mimetypes` is the same on every system."""
+    from PIL import Image
+
+    return Path(output).suffix.lower() in Image.registered_extensions()
 
 
 def _pair(

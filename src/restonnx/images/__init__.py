@@ -64,10 +64,10 @@ def write(path: str | Path, picture: Picture, *, overwrite: bool = False, qualit
 
 def check(path: str | Path, picture: Picture) -> None:
     """Raise InputError, as `write` would, where the format that the suffix names holds no such picture, whatever its
-    size: before it is computed."""
+    size: before it is computed. TIFF holds them all."""
     path = Path(path)
     form = FORMATS.get(path.suffix.lower())
-    if form is None:
+    if form is None or form is tiff:
         return
     window = tuple(slice(0, 1) if letter in "YX" else slice(None) for letter in picture.axes)
     beside = tuple(part for n, part in enumerate(window) if n != picture.color_axis)
