@@ -17,8 +17,9 @@ from restonnx import noise
 from restonnx.errors import Cancelled
 from restonnx.model import read
 from restonnx.moments import Moments
-from restonnx.restore import Restorer
-from restonnx.session import Session
+from restonnx.restore import BYTES_PER_PIXEL, MEMORY_SHARE, Restorer
+from restonnx.session import LANES, Session
+from restonnx.tiles import worthwhile_tile
 
 LARGE = 100_000
 """A tile that holds every image of these tests as a whole."""
@@ -26,12 +27,12 @@ LARGE = 100_000
 
 @pytest.fixture
 def color(tiny: Path) -> Restorer:
-    return Restorer(tiny, device="cpu")
+    return Restorer(tiny, device="cpu", tile=64)
 
 
 @pytest.fixture
 def gray(tiny_gray: Path) -> Restorer:
-    return Restorer(tiny_gray, device="cpu")
+    return Restorer(tiny_gray, device="cpu", tile=64)
 
 
 @pytest.fixture(scope="session")
@@ -299,6 +300,17 @@ def test_an_image_is_read_in_windows_no_larger_than_a_tile(tiny: Path) -> None:
     image = Recording(image_of((200, 300, 3), np.uint8))
     loaded(tiny, 40)(image)
     assert image.largest <= 40 * 40 * 3
+
+
+def test_a_wide_halo_gets_larger_tiles_where_there_is_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = tiny_model(tmp_path / "wide.onnx", halo=48, preferred=100)
+    blended = tiny_model(tmp_path / "blended.onnx", halo=48, preferred=100, whole=True, blur=False)
+    monkeypatch.setattr("restonnx.session.memory", lambda: 2**34)
+    assert Restorer(wide, device="cpu").tile == worthwhile_tile(48) // 4 * 4 > 900
+    assert Restorer(blended, device="cpu").tile == 100
+    monkeypatch.setattr("restonnx.session.memory", lambda: 10**9)
+    least = 10**9 * MEMORY_SHARE / (LANES * BYTES_PER_PIXEL)
+    assert least * 0.98 < Restorer(wide, device="cpu").tile ** 2 <= least
 
 
 def test_memory_does_not_grow_by_more_than_the_result(gray: Restorer) -> None:

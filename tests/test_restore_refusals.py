@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tiny_model import tiny_metadata, tiny_model
 
-from restonnx import machine
 from restonnx.errors import InputError, ModelError
 from restonnx.model import Metadata, ModelFile
 from restonnx.providers import CPU
-from restonnx.restore import Restorer, _refuse_other_models, load_model, restore
+from restonnx.restore import BYTES_PER_PIXEL, Restorer, _refuse_other_models, load_model, restore
 from restonnx.session import LANES
+from restonnx.tiles import worthwhile_tile
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_a_restorer_says_what_it_runs(tiny: Path) -> None:
     restorer = Restorer(tiny, device="cpu")
     assert (restorer.provider, restorer.device, restorer.fallback) == (CPU, "cpu", None)
     assert restorer.metadata.name == "tiny"
-    assert restorer.tile == 64
+    assert restorer.tile == worthwhile_tile(8) // 4 * 4 == 152
 
 
 def test_the_tile_shrinks_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "memory", lambda: 4 * LANES * 500 * 40**2)
+    monkeypatch.setattr("restonnx.session.memory", lambda: 4 * LANES * BYTES_PER_PIXEL * 40**2)
     assert Restorer(tiny, device="cpu").tile == 40
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_model import tiny_model
 
+from restonnx import machine
 from restonnx import providers as available
 from restonnx import session as sessions
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError
@@ -117,6 +118,35 @@ def test_a_quiet_fallback_of_onnxruntime_is_noticed(
     assert session.provider == CPU
     assert session.fallback
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_memory_of_a_cuda_device_is_what_its_driver_says(model: ModelFile, driver: pytest.MonkeyPatch) -> None:
+    session = Session(model, device="cpu")
+    assert session.memory == machine.memory()
+    driver.setattr(available.ctypes, "CDLL", lambda name: Card(8 * 2**30))
+    session.provider, session.device = CUDA, "cuda:1"
+    assert session.memory == 8 * 2**30
+    session.device = "cuda:2"  # of which the driver says nothing
+    assert session.memory == machine.memory()
+
+
+class Card:
+    """A driver's library, as ctypes calls it, of a machine with two devices."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
+        device._obj.value = 40 + index
+        return 0 if index < 2 else 101
+
+    def cuDeviceTotalMem_v2(self, total: Any, device: Any) -> int:  # noqa: N802
+        assert device.value == 41
+        total._obj.value = self.size
+        return 0
 
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "", None, 0])

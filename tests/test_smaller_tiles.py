@@ -185,8 +185,8 @@ def test_models_that_see_tiles_whole_tell_that_the_memory_is_short(tmp_path: Pat
 def test_a_restorer_goes_on_in_pieces(tmp_path: Path, threads: int) -> None:
     path = tiny_model(tmp_path)
     image = np.random.default_rng(0).integers(0, 255, (3, 90, 120), dtype=np.uint8)
-    expected = Restorer(path, device="cpu")(image)
-    restorer = Restorer(path, device="cpu", threads=threads)
+    expected = Restorer(path, device="cpu", tile=64)(image)
+    restorer = Restorer(path, device="cpu", tile=64, threads=threads)
     session = restorer._session
     session._session = failing = Failing(session._session, 47)
     session._lanes = {0: failing, 1: failing}

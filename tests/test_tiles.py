@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from restonnx.errors import InputError
-from restonnx.tiles import padded, plan, smallest_tile, tile_for_budget
+from restonnx.tiles import HALO_COST, padded, plan, smallest_tile, tile_for_budget, worthwhile_tile
 
 
 @st.composite
@@ -148,3 +148,15 @@ def test_the_tile_for_a_budget_fits_or_is_the_smallest(
 def test_with_memory_enough_the_preferred_tile_is_taken() -> None:
     assert tile_for_budget(512, bytes_per_pixel=600, budget=1e12, halo=32, multiple=8) == 512
     assert tile_for_budget(512, bytes_per_pixel=600, budget=600 * 256**2, halo=32, multiple=8) == 256
+
+
+@given(st.integers(1, 500))
+def test_a_worthwhile_tile_is_the_smallest_whose_halo_costs_no_more_than_it_may(halo: int) -> None:
+    def cost(side: int) -> float:
+        return (side / (side - 2 * halo)) ** 2 - 1
+
+    assert cost(worthwhile_tile(halo)) <= HALO_COST < cost(worthwhile_tile(halo) - 1)
+
+
+def test_without_a_halo_every_tile_is_worthwhile() -> None:
+    assert worthwhile_tile(0) == 0

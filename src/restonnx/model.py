@@ -73,7 +73,7 @@ class TileSpec(_Part):
     halo_exact: int = Field(ge=0)
     """The true receptive radius of all steps: with this halo a tiled result equals the whole one."""
     preferred: int = Field(ge=1, le=MAX_TILE_SIDE)
-    """Side of a whole tile, halo included."""
+    """Side of a whole tile, halo included; of a halo that would cost much, tiles are larger."""
 
     @model_validator(mode="after")
     def _leaves_a_core(self) -> Self:

@@ -87,6 +87,16 @@ def cuda_problem(index: int = 0) -> str | None:
     return None
 
 
+def cuda_memory(index: int) -> int | None:
+    """Bytes of memory of CUDA device `index`, free or not; None where the driver does not say."""
+    if (name := _driver_name()) is None or not _loads(name):
+        return None
+    driver, device, total = ctypes.CDLL(name), ctypes.c_int(0), ctypes.c_size_t(0)
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index):
+        return None
+    return None if driver.cuDeviceTotalMem_v2(ctypes.byref(total), device) else total.value
+
+
 def _driver_name() -> str | None:
     return {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}.get(sys.platform)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from restonnx import arrays, machine, noise, tiles
+from restonnx import arrays, noise, tiles
 from restonnx.blend import Blend, touching
 from restonnx.errors import InputError, ModelError
 from restonnx.extra_inputs import MEANINGS, ExtraInputs
@@ -28,11 +28,11 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Progress = Callable[[int, int], object]
 
 RGB_DOMAINS = ("display_rgb", "linear_rgb", "camera_rgb")
-BYTES_PER_PIXEL = 500.0
-"""Working memory of a tile where the model's `measured` does not hold its own "bytes_per_pixel": that of `denoise`,
-half of it in the graph, and a little more."""
+BYTES_PER_PIXEL = 350.0
+"""Working memory of a tile per pixel of the result, where the model's `measured` does not hold its own
+"bytes_per_pixel": a little more than the shipped models take at most."""
 MEMORY_SHARE = 0.25
-"""Of the machine's memory, free or not: the same machine then always cuts the same tiles."""
+"""Of the device's memory, free or not: the same machine then always cuts the same tiles."""
 
 
 def load_model(name_or_path: str | Path) -> ModelFile:
@@ -118,9 +118,9 @@ class Restorer:
     ) -> None:
         """model, device, tile as in `restore`; threads: of the CPU, by default all physical cores."""
         self.model = load_model(model) if isinstance(model, (str, Path)) else model
-        self.tile = _tile_side(self.metadata, tile)
         _refuse_other_models(self.metadata)
         self._session = Session(self.model, device=device, threads=threads)
+        self.tile = _tile_side(self.metadata, tile, self._session.memory)
         self._runner = Runner(self._session, self.metadata)
 
     @property
@@ -317,19 +317,22 @@ def _targets(image: Any, layout: arrays.Layout, scale: int, with_std: bool, out:
 
 
 def tile_within(meta: Metadata, budget: float) -> int:
-    """The side of square tiles of which as many as may run at once take at most about `budget` bytes of working memory,
-    and the smallest that the model can do with where that is more."""
+    """The side of square tiles: what the model prefers, and more where its halo would cost much, but no more than that
+    as many as may run at once take about `budget` bytes of working memory. Never less than the smallest tile that the
+    model can do with."""
     per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
     rule = meta.tile
+    # Networks that see whole tiles do best at one size.
+    wanted = max(rule.preferred, tiles.worthwhile_tile(rule.halo)) if rule.mode == "halo" else rule.preferred
     return tiles.tile_for_budget(
-        rule.preferred, bytes_per_pixel=LANES * per_pixel, budget=budget, halo=_halo(rule), multiple=rule.multiple
+        wanted, bytes_per_pixel=LANES * per_pixel, budget=budget, halo=_halo(rule), multiple=rule.multiple
     )
 
 
-def _tile_side(meta: Metadata, tile: int | None) -> int:
+def _tile_side(meta: Metadata, tile: int | None, memory: int) -> int:
     rule = meta.tile
     if tile is None:
-        return tile_within(meta, machine.memory() * MEMORY_SHARE)
+        return tile_within(meta, memory * MEMORY_SHARE)
     least = tiles.smallest_tile(_halo(rule), rule.multiple)
     if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < least:
         raise InputError(f"tile must be an integer of at least {least} pixels for {meta.name}, not {tile!r}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from restonnx.errors import Cancelled, DeviceError, InputError, ModelError, OutOfMemory
-from restonnx.machine import cores, restricted
-from restonnx.providers import CPU, CUDA, Provider, cuda_problem
+from restonnx.machine import cores, memory, restricted
+from restonnx.providers import CPU, CUDA, Provider, cuda_memory, cuda_problem
 from restonnx.threads import Stopwatch
 
 if TYPE_CHECKING:
@@ -95,6 +95,13 @@ class Session:
         if self.provider != CPU or self._left_lanes or self._model.size_bytes > LARGEST_IN_LANES:
             return 1
         return min(LANES, self._threads or cores())
+
+    @property
+    def memory(self) -> int:
+        """Bytes of working memory that the device has, free or not."""
+        if self.provider == CUDA and (found := cuda_memory(int(self.device.removeprefix("cuda:")))):
+            return found
+        return memory()
 
     def leave_lanes(self) -> None:
         """For good, and give back their memory: it does not suffice for several runs at once."""

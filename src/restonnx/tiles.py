@@ -14,6 +14,9 @@ from itertools import pairwise
 
 from restonnx.errors import InputError
 
+HALO_COST = 0.25
+"""What a halo may add at most to the pixels of a core, where larger tiles can be had."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -74,6 +77,11 @@ def plan(
 def smallest_tile(halo: int, multiple: int) -> int:
     """The smallest side of a tile that keeps a core and can be moved by a multiple."""
     return padded(2 * halo, multiple) + multiple
+
+
+def worthwhile_tile(halo: int) -> int:
+    """The smallest side of a square tile of which the halo adds no more than `HALO_COST` to its core."""
+    return math.ceil(2 * halo / (1 - 1 / math.sqrt(1 + HALO_COST)))
 
 
 def tile_for_budget(preferred: int, *, bytes_per_pixel: float, budget: float, halo: int, multiple: int) -> int:

@@ -17,7 +17,7 @@ import restonnx
 
 Models = Callable[..., str]
 Drive = Callable[[Any], Any]
-SLOW = {"channels": 1, "convs": 30, "preferred": 64}
+SLOW = {"channels": 1, "convs": 30, "halo": 3, "preferred": 64}
 """A model that takes some 30 ms for each of many tiles."""
 
 
