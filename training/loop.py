@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from restonnx import library
 from restonnx.errors import Cancelled, InputError, RestonnxError
+from restonnx.model import DataSource
 from restonnx.session import Cancel
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.checkpoint import Checkpoint
@@ -36,7 +37,7 @@ from restonnx.training.objectives.rddm import ObjectiveSelection
 from restonnx.training.pairs import Pairs, load_pairs
 from restonnx.training.processes import Place, agreed, mean, process_group, shared_clock
 from restonnx.training.recipe import Recipe, load
-from restonnx.training.sections import TrainingSection
+from restonnx.training.sections import UNSTATED, TrainingSection
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG_EVERY = 100
@@ -70,7 +71,10 @@ def train(
     .onnx model, given as a file or by its name in the library.
     cancel: anything with is_set(): the run then ends after its iteration with a checkpoint, and raises Cancelled.
     """
-    settings = load(recipe, overrides)
+    given = data if pairs is None else pairs
+    if given is None or (data is not None and pairs is not None):
+        raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
+    settings = load(recipe, overrides, anew=True)
     out = Path(out)
     path = out / CHECKPOINT
     with process_group(device) as place:
@@ -82,6 +86,7 @@ def train(
         elif init is not None:
             run.start_from(Path(init) if Path(init).exists() else library.find(init).path)
         crops = _crops(settings, data, pairs)
+        run.note_data(Path(given))
         out.mkdir(parents=True, exist_ok=True)
         _loop(run, crops, out, minutes, quiet, cancel)
     return path
@@ -112,6 +117,8 @@ class _Run:
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.iteration, self.seconds = 0, 0.0
         self.parent: str | None = None
+        self.seen: tuple[DataSource, ...] = ()
+        """What the weights have been trained on already."""
 
     def restore(self, saved: Checkpoint, path: Path) -> None:
         if _identity(saved.recipe) != _identity(self.recipe):
@@ -125,6 +132,7 @@ class _Run:
         for name, value in saved.ema.items():  # copied, so that they keep the memory layout of the network
             self.ema[name].copy_(value)
         self.iteration, self.seconds, self.parent = saved.iteration, saved.seconds, saved.parent
+        self.seen = saved.recipe.about.training_data
 
     def start_from(self, path: Path) -> None:
         """Take over every weight that fits by name and shape, so that a model can start from a sibling's.
@@ -142,8 +150,17 @@ class _Run:
         if share < LEAST_SHARE:
             raise InputError(f"only {share:.0%} of the weights fit those of {path}: start from a more similar network")
         self._take(own | fitting)
+        self.seen = saved.recipe.about.training_data
         with path.open("rb") as file:
             self.parent = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def note_data(self, folder: Path) -> None:
+        """Where the recipe does not say what it is trained on: the folder's name, and what was seen before."""
+        about = self.recipe.about
+        if not about.training_data:
+            given = DataSource(name=folder.resolve().name or "a folder", licence=UNSTATED)
+            data = tuple(dict.fromkeys([given, *self.seen]))
+            self.recipe = self.recipe.model_copy(update={"about": about.model_copy(update={"training_data": data})})
 
     def snapshot(self) -> Checkpoint:
         return Checkpoint(
@@ -260,8 +277,6 @@ def learning_rate(settings: TrainingSection, iteration: int, progress: float) ->
 def _crops(recipe: Recipe, data: str | Path | None, pairs: str | Path | None) -> Crops | Pairs:
     """What a run learns from."""
     size, seed = recipe.training.patch, recipe.training.seed
-    if (data is None) == (pairs is None):
-        raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
     if data is not None:
         clean = load_clean(Path(data), channels=recipe.image_channels, smallest=size, reduced=recipe.training.reduced)
         return Crops(clean, size, seed)

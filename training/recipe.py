@@ -41,6 +41,8 @@ from restonnx.training.sections import (
 )
 
 RECIPES = Path(__file__).parent / "recipes"
+OF_THE_SHIPPED_MODEL = ("training_data", "licence", "authors")
+"""What of a shipped recipe's `about` holds for the model that was trained by it, and for no other."""
 
 Objective = Annotated[
     DataConsistent | ForwardNoised | ResidualDenoising | Denoising | Distillation | ConsistencyTraining,
@@ -162,21 +164,26 @@ class Recipe(Section):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(path_or_name: str | Path, overrides: Sequence[str] = (), *, anew: bool = False) -> Recipe:
     """Read a recipe file, or a shipped recipe by name; overrides are "training.lr=0.0005"-like strings.
 
+    anew: a shipped recipe, given by its name, is to be trained by whoever runs it: what it says of the shipped model's
+        data, licence and authors is not theirs and is left out. A file speaks for itself.
     Raises InputError in one line: the key, what was wrong, and for an unknown key the nearest right one.
     """
     path = Path(path_or_name)
-    if not path.is_file():
-        shipped = {p.stem: p for p in sorted(RECIPES.glob("*.toml"))}
-        if str(path_or_name) not in shipped:
-            raise InputError(f"no recipe {str(path_or_name)!r}: give a .toml file or one of {', '.join(shipped)}")
-        path = shipped[str(path_or_name)]
+    shipped = not path.is_file()
+    if shipped:
+        known = {p.stem: p for p in sorted(RECIPES.glob("*.toml"))}
+        if str(path_or_name) not in known:
+            raise InputError(f"no recipe {str(path_or_name)!r}: give a .toml file or one of {', '.join(known)}")
+        path = known[str(path_or_name)]
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
+    for key in OF_THE_SHIPPED_MODEL if shipped and anew else ():
+        content["about"].pop(key, None)
     for override in overrides:
         for length, other in (("iterations", "minutes"), ("minutes", "iterations")):
             if override.partition("=")[0].strip() == f"training.{length}":

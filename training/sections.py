@@ -20,6 +20,9 @@ from restonnx.training.networks.denoiser import Corrected, Denoiser
 from restonnx.training.networks.residual_backbone import ResidualBackbone
 from restonnx.training.networks.values import Values
 
+UNSTATED = "not stated"
+"""A licence of which nobody has said anything."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -311,9 +314,10 @@ class About(Section):
     version: str = "1.0.0"
     task: str
     domain: Literal["display_rgb", "display_gray", "linear_rgb", "camera_rgb", "cfa"]
-    licence: str = "Apache-2.0"
-    authors: tuple[str, ...] = ("The restonnx authors",)
+    licence: str = UNSTATED
+    authors: tuple[str, ...] = ()
     training_data: tuple[DataSource, ...] = ()
+    """Where it says none, a run notes what it was given."""
 
 
 def _named(key: str, default: str) -> Discriminator:

@@ -17,7 +17,7 @@ from restonnx.errors import Cancelled, InputError, ModelError, RestonnxError
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training import loop
 from restonnx.training.loop import learning_rate, train
-from restonnx.training.recipe import load
+from restonnx.training.recipe import RECIPES, load
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -209,3 +209,37 @@ def test_a_folder_without_photographs_is_refused(recipe: Path, tmp_path: Path) -
 
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+
+def test_a_model_says_what_it_was_trained_on(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    begun = train(recipe, data=photographs, out=tmp_path / "begun", overrides=["training.iterations=1"], quiet=True)
+    about = checkpoints.load(begun).recipe.about
+    assert [(source.name, source.licence) for source in about.training_data] == [("photographs", "not stated")]
+    assert (about.licence, about.authors) == ("not stated", ())
+
+    other = photographs.rename(tmp_path / "others")
+    options = ["training.iterations=2", "about.licence=CC-BY-4.0", "sampler.steps=3"]
+    run = {"data": other, "out": tmp_path / "next", "overrides": options, "quiet": True}
+    path = train(recipe, init=begun, minutes=0, **run)
+    assert checkpoints.load(path).iteration < 2
+    about = checkpoints.load(train(recipe, **run)).recipe.about  # goes on
+    assert [source.name for source in about.training_data] == ["others", "photographs"]
+    assert about.licence == "CC-BY-4.0"
+
+
+def test_a_shipped_recipe_does_not_lend_its_data_and_authors(photographs: Path, tmp_path: Path) -> None:
+    small = ["network.widths=[16]", "network.down=[1]", "network.up=[]", "training.patch=16", "training.batch=1"]
+    options = [*small, "training.iterations=1"]
+    path = train("dehaze", data=photographs, out=tmp_path / "run", overrides=options, quiet=True)
+    about = checkpoints.load(path).recipe.about
+    assert ([source.name for source in about.training_data], about.licence, about.authors) == (
+        ["photographs"],
+        "not stated",
+        (),
+    )
+    told = load("dehaze").about
+    assert (told.licence, told.authors, len(told.training_data)) == ("Apache-2.0", ("The restonnx authors",), 3)
+    own = tmp_path / "own.toml"
+    own.write_text((RECIPES / "dehaze.toml").read_text())
+    path = train(own, data=photographs, out=tmp_path / "own", overrides=options, quiet=True)
+    assert checkpoints.load(path).recipe.about == told
