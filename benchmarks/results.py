@@ -1,9 +1,9 @@
 """How every benchmark writes what it measured: with the machine, as JSON, in benchmarks/results/."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from restonnx.files import write_json
 from restonnx.training.machine import facts
 
 FOLDER = Path(__file__).parent / "results"
@@ -12,5 +12,5 @@ FOLDER = Path(__file__).parent / "results"
 def write(name: str, content: dict[str, Any]) -> None:
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps({"machine": facts(), **content}, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {"machine": facts(), **content})
     print(f"written: {path}")

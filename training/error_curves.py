@@ -9,7 +9,6 @@ Where the second is above the first, errors add up along the chain.
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from restonnx.diffusion import rddm, resshift
 from restonnx.errors import InputError
+from restonnx.files import write_json
 from restonnx.training import checkpoint as checkpoints
 from restonnx.training.data import load_clean
 from restonnx.training.machine import facts
@@ -114,7 +114,7 @@ def compare(
             print(f"{curves.name}, t = {step.t}: {line}")  # noqa: T201
     if json is not None:
         report = {"machine": facts(), "data": Path(data).name, "models": [asdict(curves) for curves in found]}
-        Path(json).write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(json), report)
     if output is not None:
         panels: dict[str, dict[str, list[StepError]]] = {}
         for curves in found:

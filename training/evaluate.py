@@ -7,7 +7,6 @@ et al. 2004, both averaged over the images.
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restonnx.errors import InputError
-from restonnx.files import replaced
+from restonnx.files import write_json
 from restonnx.images import SUFFIXES
 from restonnx.restore import Restorer
 from restonnx.training.evaluation.classical.every import classical
@@ -96,8 +95,7 @@ def evaluate(
     _print(scores)
     if json is not None:
         report = {"protocol": __doc__, "machine": facts(), "scores": [asdict(score) for score in scores]}
-        with replaced(Path(json), overwrite=True) as temporary:
-            temporary.write_text(jsonlib.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(json), report)
     return scores
 
 

@@ -1,6 +1,7 @@
 """Writing under a temporary name first, and telling in one line what went wrong with a file."""
 
 import errno
+import json
 import os
 import shutil
 import struct
@@ -15,6 +16,7 @@ from restonnx.errors import InputError
 
 BROKEN = (ValueError, RuntimeError, SyntaxError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 """What libraries raise about a file that is not what it should be."""
+JSON_WIDTH = 200
 
 
 @contextmanager
@@ -50,6 +52,24 @@ def explained(path: Path, verb: Literal["read", "write"]) -> Iterator[None]:
                 f"{path} is damaged or cut off ({reason}); copy it again from where it came from"
             ) from error
         raise InputError(_misfit(path, reason)) from error
+
+
+def write_json(path: Path, content: object, *, overwrite: bool = True) -> None:
+    """Whole or not at all; an object or a list that fits on one line stands on one."""
+    with replaced(path, overwrite=overwrite) as temporary:
+        temporary.write_text(_json(content) + "\n", encoding="utf-8")
+
+
+def _json(value: object, indent: int = 0) -> str:
+    line = json.dumps(value)
+    if not isinstance(value, (dict, list, tuple)) or indent + len(line) <= JSON_WIDTH:
+        return line
+    if isinstance(value, dict):
+        parts, (first, last) = [f"{json.dumps(key)}: {_json(part, indent + 1)}" for key, part in value.items()], "{}"
+    else:
+        parts, (first, last) = [_json(part, indent + 1) for part in value], "[]"
+    inner = "\n" + " " * (indent + 1)
+    return f"{first}{inner}{f',{inner}'.join(parts)}\n{' ' * indent}{last}"
 
 
 def _check_target(path: Path, target: Path, overwrite: bool) -> None:

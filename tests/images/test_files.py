@@ -1,6 +1,7 @@
 """A file is written whole or not at all, and what goes wrong is said in one line."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from restonnx import files, images
 from restonnx.errors import Cancelled, InputError
+from restonnx.files import write_json
 from restonnx.images import Picture, png
 
 PICTURE = Picture(np.zeros((8, 9, 3), np.uint8), "YXS")
@@ -203,3 +207,29 @@ def test_what_a_format_cannot_hold_is_told_before_it_is_computed(
                 refused()
             assert str(path) in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=8),
+    )
+)
+def test_json_is_read_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "content.json"
+    write_json(path, content)
+    assert json.loads(path.read_text(encoding="utf-8")) == content
+
+
+def test_json_has_a_line_for_what_fits_on_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    short, long = ({"rows": [{"a": list(range(count))}, {"b": [1, 2]}], "few": 1.5} for count in (20, 60))
+    write_json(path, short)
+    assert path.read_text() == json.dumps(short) + "\n"
+    write_json(path, long)
+    numbers = [f"    {number}," for number in range(59)] + ["    59"]
+    opened, closed = (
+        ["{", ' "rows": [', "  {", '   "a": ['],
+        ["   ]", "  },", '  {"b": [1, 2]}', " ],", ' "few": 1.5', "}"],
+    )
+    assert path.read_text().splitlines() == opened + numbers + closed

@@ -12,7 +12,7 @@ import numpy as np
 
 from restonnx import library
 from restonnx.errors import Cancelled, InputError, RestonnxError
-from restonnx.files import replaced
+from restonnx.files import write_json
 from restonnx.onnx_file import parse
 from restonnx.restore import Restorer
 from restonnx.training.checkpoint import RECIPE_KEY
@@ -113,8 +113,7 @@ def read_report(path: Path) -> Report:
 def write_report(path: Path, report: Report) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(path, report)
 
 
 def _shipped(say: Say) -> dict[str, tuple[Suite, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,9 +100,7 @@ def _table(rows: list[Speed]) -> Any:
 
 
 def _write(path: Path, rows: list[Speed], overwrite: bool) -> None:
-    from restonnx.files import replaced
+    from restonnx.files import write_json
     from restonnx.training.machine import facts
 
-    content = {"machine": facts(), "measured": [row.summary() for row in rows]}
-    with replaced(path, overwrite=overwrite) as temporary:
-        temporary.write_text(jsonlib.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {"machine": facts(), "measured": [row.summary() for row in rows]}, overwrite=overwrite)
