@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from restonnx.errors import ModelError
-from restonnx.files import replaced
+from restonnx.files import explained, replaced
 from restonnx.model import METADATA_KEY, InputSpec, Metadata
 from restonnx.onnx_export.stored import round_weights, store
 
@@ -101,7 +101,7 @@ def freeze(
 
 def write_whole(path: Path, content: bytes) -> None:
     """The file is there with all of its content, or as it was."""
-    with replaced(path, overwrite=True) as temporary:
+    with explained(path, "write"), replaced(path, overwrite=True) as temporary:
         temporary.write_bytes(content)
 
 

@@ -253,6 +253,11 @@ def test_removing_what_is_no_name_of_the_library_deletes_nothing(name: str, ship
     assert contents(shipped) == before
 
 
+def test_a_file_is_not_removed_by_its_path(tiny: Path) -> None:
+    assert "give the name that `restonnx models list` shows" in refusal(library.remove, str(tiny))
+    assert tiny.is_file()
+
+
 # --- verifying
 
 

@@ -76,6 +76,8 @@ def train(
         raise InputError("give either a folder of clean photographs (data) or one of pairs (pairs)")
     settings = load(recipe, overrides, anew=True)
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give the name of a folder for the run")
     path = out / CHECKPOINT
     with process_group(device) as place:
         run = _Run(settings, place)

@@ -133,6 +133,8 @@ def add(path: str | Path, *, overwrite: bool = False) -> ModelEntry:
 def remove(name: str) -> None:
     """Delete the user's model of that name, and its card. Raises ModelError for a shipped or unknown one."""
     entry = next((entry for entry in _entries(user_folder(), shipped=False) if entry.name == name), None)
+    if entry is None and name.lower().endswith(".onnx"):
+        raise ModelError(f'there is no model "{name}": give the name that `restonnx models list` shows, not a file')
     entry = entry or _entry(name)
     if entry.shipped:
         raise ModelError(f'"{name}" came with restonnx and cannot be removed; only models of your own can')

@@ -64,6 +64,11 @@ def test_a_foreseen_error_is_one_line_and_exit_code_1(error: Exception, monkeypa
     assert result.stderr == "error: a long story\n"
 
 
+def test_an_error_of_the_system_names_the_file_and_not_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(FileExistsError(17, "File exists", "here/it is"), monkeypatch)
+    assert run("models", "show", "x").stderr == "error: here/it is: File exists\n"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Cancelled("x")])
 def test_ctrl_c_in_any_command_is_one_word_and_exit_code_130(
     error: BaseException, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,13 @@ def test_a_model_that_enlarges_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out.png").exists()
 
 
+def test_a_model_that_draws_images_of_its_own_is_one_line(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "drawing.onnx", metadata={"task": "generate"})
+    result = demo("-o", tmp_path / "out.png", "--model", model)
+    assert (result.exit_code, (tmp_path / "out.png").exists()) == (1, False)
+    assert "draws images of its own" in result.stderr
+
+
 def test_another_file_that_exists_is_kept(tmp_path: Path, tiny: Path) -> None:
     mine = tmp_path / "mine.png"
     mine.write_bytes(b"mine")

@@ -191,6 +191,10 @@ class TestNoiseProfile:
         with Image.open(tmp_path / "p.png") as plot:
             colours = {colour for _, colour in plot.getcolors(10_000) or []}
         assert {(200, 40, 40), (30, 140, 60), (40, 80, 200)} <= colours
+        again = run("noise-profile", path, "--plot", tmp_path / "p.png")
+        assert (again.exit_code, "p.png exists: pass --overwrite to replace it" in again.output) == (1, True)
+        assert run("noise-profile", path, "--plot", tmp_path / "p.png", "--overwrite").exit_code == 0
+        assert run("noise-profile", path, "--plot", tmp_path / "p.txt").exit_code == 1
 
     def test_monochrome_has_one_row_and_a_table_helps(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("iso,a,b\n100,1e-4,1e-7\n")

@@ -160,7 +160,7 @@ def test_another_file_that_is_read_is_never_an_output(tmp_path: Path) -> None:
     assert "mask.png is an input and is never overwritten" in problem
 
 
-@pytest.mark.parametrize("name", ["a.bmp", "a.JPG", "photo.dir/a.tga"])
+@pytest.mark.parametrize("name", ["a.bmp", "a.JPG", "photo.dir/a.tga", "a.dng", "a.HEIC"])
 def test_the_name_of_an_image_that_cannot_be_written_is_no_folder(tmp_path: Path, name: str) -> None:
     source = touch(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"cannot be written: give a name that ends in \.png, \.tif, or in / for"):

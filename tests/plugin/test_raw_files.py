@@ -30,7 +30,7 @@ from raw_files import (
 from tiny_source import source
 
 from restonnx import InputError, isp, library
-from restonnx.cli.develop import RAW_SUFFIXES
+from restonnx.cli.outputs import RAW_SUFFIXES
 from restonnx.plugin import catalogue, reader, samples
 from restonnx.plugin.engine import Engine, Job
 from restonnx.plugin.settings import Settings

@@ -106,6 +106,13 @@ def test_a_run_is_not_continued_with_another_recipe_nor_overwritten(
         train(recipe, data=photographs, out=tmp_path, overrides=short, resume=False, quiet=True)
 
 
+def test_a_file_is_no_folder_of_a_run(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(InputError, match="run is a file: give the name of a folder"):
+        train(recipe, data=photographs, out=tmp_path / "run", quiet=True)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_a_network_too_unlike_is_no_start(recipe: Path, photographs: Path, tmp_path: Path) -> None:
     options = ["training.iterations=1"]
     first = train(recipe, data=photographs, out=tmp_path / "first", overrides=options, quiet=True)

@@ -28,5 +28,8 @@ def fail(error: BaseException | str, code: int = 1) -> NoReturn:
 
 
 def one_line(error: BaseException | str) -> str:
-    """The message of an error without line breaks; its type where it has no message."""
+    """The message of an error without line breaks; its type where it has no message; a system's with the file's name
+    in place of its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

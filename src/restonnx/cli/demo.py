@@ -43,6 +43,8 @@ def demo(
     restorer = run_cancellable(lambda _: Restorer(model, device=device))
     if restorer.metadata.scale != 1:
         raise InputError(f"{restorer.metadata.name} enlarges, and the demo compares with an image of the same size")
+    if restorer.metadata.task == "generate":
+        raise InputError(f"{restorer.metadata.name} draws images of its own, and the demo restores one")
     with bar(1, stderr()) as shown:
         shown.start_file(0, "the photograph")
         started = time.perf_counter()

@@ -20,9 +20,6 @@ from restonnx.errors import Cancelled
 if TYPE_CHECKING:
     from restonnx.isp import RestorationStage
 
-RAW_KINDS = "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw"
-RAW_SUFFIXES = tuple(f".{kind}" for kind in RAW_KINDS.split(" "))
-"""What is taken for RAW in a folder; a file that is named is tried whatever its name."""
 SUFFIX_OF = {"tiff": ".tif", "png": ".png", "dng": ".dng"}
 WRITABLE = (".tif", ".tiff", ".png", ".dng")
 
@@ -116,7 +113,7 @@ def develop(
     plan = outputs.plan(
         inputs,
         output,
-        readable=RAW_SUFFIXES,
+        readable=outputs.RAW_SUFFIXES,
         writable=[SUFFIX_OF[to]] + ([".tiff"] if to == To.tiff else []) if to else WRITABLE,
         overwrite=overwrite,
         recursive=recursive,

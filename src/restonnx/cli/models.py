@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 models = typer.Typer(help="List, show, add, remove and verify models.", invoke_without_command=True)
 
 NAME = typer.Argument(metavar="NAME", help="A model's name, or the path of an .onnx file.", show_default=False)
+OWN = typer.Argument(metavar="NAME", help="The name of a model of yours.", show_default=False)
 FILE = typer.Argument(metavar="FILE", help="A model made for restonnx.", show_default=False)
 NAMES = typer.Argument(metavar="NAME", help="Models' names; all without one.", show_default=False)
 OVERWRITE = typer.Option("--overwrite", help="Replace a model of yours that has the same name.")
@@ -82,7 +83,7 @@ def add(file: Annotated[Path, FILE], overwrite: Annotated[bool, OVERWRITE] = Fal
 
 
 @models.command()
-def remove(name: Annotated[str, NAME]) -> None:
+def remove(name: Annotated[str, OWN]) -> None:
     """Delete a model of yours from the library."""
     from restonnx import library
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restonnx.cli.console import say
+from restonnx.cli.outputs import check_report
 
 if TYPE_CHECKING:
     from restonnx.isp import Frame, NoiseProfile
@@ -16,6 +17,8 @@ FILE = typer.Argument(metavar="FILE", help="A RAW file.", show_default=False)
 TABLE = typer.Option("--table", metavar="FILE", help="CSV with iso,a,b, used where nothing else helps.")
 ESTIMATE = typer.Option("--estimate", help="Look at the pixels also where the file has a profile.")
 PLOT = typer.Option("--plot", metavar="FILE", help="Draw it, as PNG, JPEG or WebP.", show_default=False)
+PLOTS = (".png", ".jpg", ".jpeg", ".webp")
+OVERWRITE = typer.Option("--overwrite", help="Replace the plot if it exists.")
 
 NAMES = ("red", "green", "blue")
 INK = {"red": (200, 40, 40), "green": (30, 140, 60), "blue": (40, 80, 200), "all": (60, 60, 60)}
@@ -27,12 +30,14 @@ def noise_profile(
     table: Annotated[Path | None, TABLE] = None,
     estimate: Annotated[bool, ESTIMATE] = False,
     plot: Annotated[Path | None, PLOT] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """Print the noise profile of a RAW file: variance = a x + b, with x from 0 (black) to 1 (saturation)."""
     from restonnx import isp
     from restonnx.isp import noise_profiles as profiles
     from restonnx.isp.frame import pattern_name
 
+    check_report(plot, PLOTS, overwrite=overwrite)
     frame = isp.read_raw(file)
     meta = frame.meta
     if estimate:
@@ -47,7 +52,7 @@ def noise_profile(
         electrons = f"{1 / a:.0f}" if a > 1e-9 else "-"
         typer.echo(f"{name:6} {a:11.3e} {b:11.3e} {electrons:>10} {(a * 0.18 + b) ** 0.5:14.5f}")
     if plot is not None:
-        _draw(frame, found, plot)
+        _draw(frame, found, plot, overwrite)
         say(f"plot in {plot}")
 
 
@@ -55,7 +60,7 @@ def names(profile: NoiseProfile) -> tuple[str, ...]:
     return NAMES if len(profile.a) == 3 else ("all",)
 
 
-def _draw(frame: Frame, profile: NoiseProfile, path: Path) -> None:
+def _draw(frame: Frame, profile: NoiseProfile, path: Path, overwrite: bool) -> None:
     """Variance over level: the points that the frame shows, where it shows any, and the profile's lines."""
     import numpy as np
     from PIL import Image, ImageDraw
@@ -92,4 +97,4 @@ def _draw(frame: Frame, profile: NoiseProfile, path: Path) -> None:
         for x, y in zip(fits[n].levels, fits[n].variances, strict=True) if n < len(fits) else ():
             across, down = place(float(x), float(y))
             draw.ellipse([across - 3, down - 3, across + 3, down + 3], outline=INK[name])
-    images.write(path, images.Picture(np.asarray(canvas), "YXS"))
+    images.write(path, images.Picture(np.asarray(canvas), "YXS"), overwrite=overwrite)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from restonnx.errors import InputError
 
+RAW_KINDS = "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw"
+RAW_SUFFIXES = tuple(f".{kind}" for kind in RAW_KINDS.split(" "))
+"""What is taken for RAW in a folder; a file that is named is tried whatever its name."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -135,10 +139,10 @@ def _is_file(inputs: list[Path], output: str, writable: Collection[str]) -> bool
 
 
 def _names_an_image(output: str) -> bool:
-    """By Pillow's list, which unlike that of `mimetypes` is the same on every system."""
+    """By Pillow's list, which unlike that of `mimetypes` is the same on every system, and what it does not know."""
     from PIL import Image
 
-    return Path(output).suffix.lower() in Image.registered_extensions()
+    return Path(output).suffix.lower() in {*Image.registered_extensions(), *RAW_SUFFIXES, ".heic", ".heif", ".jxl"}
 
 
 def _pair(
