@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engine_cuda
 import numpy as np
+from engine_feeds import Run, feeds, module, on_host
 
-Feeds = dict[str, Any]
-Run = Callable[[], Any]
 SGEMM_SIDE = 2048
 CONV_CHANNELS, CONV_SIDE = 64, 512
 
@@ -26,39 +26,24 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
     from restonnx.machine import peak_mb
 
+    on_device = engine not in ENGINES
+    used = engine_cuda.device_mb() if on_device else None
     started = time.perf_counter()
-    run = ENGINES[engine](Path(model), int(side), int(threads))
+    run = (engine_cuda.EVERY if on_device else ENGINES)[engine](Path(model), int(side), int(threads))
     built = time.perf_counter() - started
     started = time.perf_counter()
     restored = run()
-    ready = {"build": built, "first": time.perf_counter() - started}
+    ready: dict[str, Any] = {"build": built, "first": time.perf_counter() - started}
+    if used is not None:
+        ready["device_mb"] = (engine_cuda.device_mb() or 0) - used
     if result and restored is not None:
-        np.save(result, np.asarray(restored))
+        np.save(result, on_host(restored))
     print(json.dumps(ready), file=answers, flush=True)
     for _ in sys.stdin:
         started, worked = time.perf_counter(), time.process_time()
         run()
         print(json.dumps([time.perf_counter() - started, time.process_time() - worked]), file=answers, flush=True)
     print(json.dumps(peak_mb()), file=answers, flush=True)
-
-
-def feeds(model: Path, side: int) -> Feeds:
-    """The same values for every engine: an image in the model's range, noise, a noise level."""
-    from restonnx import load_model
-
-    meta, rng = load_model(model).metadata, np.random.default_rng(0)
-    low, high = meta.range
-    given = {"image": low + np.float32(high - low) * rng.random((1, meta.channels, side, side), np.float32)}
-    for spec in meta.inputs:
-        if spec.role == "noise":
-            drawn = side * meta.scale // meta.sampler.noise_stride
-            shape = (1, meta.sampler.draws, meta.noise_channels, drawn, drawn)
-            given[spec.name] = rng.standard_normal(shape, np.float32)
-        elif spec.role == "noise_level":
-            given[spec.name] = np.full((1, 1, 1, 1), 0.1 * (high - low), np.float32)
-        elif spec.role != "image":
-            raise SystemExit(f"{meta.name} takes {spec.role}, which this benchmark does not make up")
-    return given
 
 
 def ort(model: Path, side: int, threads: int) -> Run:
@@ -100,7 +85,7 @@ def ort_steps(model: Path, side: int, threads: int) -> Run:
     from restonnx.onnx_export.freeze import Port, to_onnx
     from restonnx.onnx_export.unroll import Unrolled
 
-    chain = _module(model)
+    chain = module(model)
     if not isinstance(chain, Unrolled) or chain.scale != 1 or chain.network.guide:
         raise SystemExit("single steps are of ResShift's chain alone")
     network, width = chain.network, chain.network.head.conv_in.out_channels
@@ -154,7 +139,7 @@ def ort_steps(model: Path, side: int, threads: int) -> Run:
 
 def torch_eager(model: Path, side: int, threads: int) -> Run:
     """The step loop in torch, the encoder once."""
-    return _torch(_module(model), model, side, threads)
+    return _torch(module(model), model, side, threads)
 
 
 def torch_every_step(model: Path, side: int, threads: int) -> Run:
@@ -162,7 +147,7 @@ def torch_every_step(model: Path, side: int, threads: int) -> Run:
     from restonnx.diffusion import resshift
     from restonnx.onnx_export.unroll import Unrolled
 
-    chain = _module(model)
+    chain = module(model)
     if not isinstance(chain, Unrolled):
         raise SystemExit("steps are of ResShift's chain alone")
 
@@ -178,7 +163,7 @@ def torch_every_step(model: Path, side: int, threads: int) -> Run:
 def torch_channels_last(model: Path, side: int, threads: int) -> Run:
     import torch
 
-    return _torch(_module(model).to(memory_format=torch.channels_last), model, side, threads, channels_last=True)
+    return _torch(module(model).to(memory_format=torch.channels_last), model, side, threads, channels_last=True)
 
 
 def torch_bf16(model: Path, side: int, threads: int) -> Run:
@@ -187,7 +172,7 @@ def torch_bf16(model: Path, side: int, threads: int) -> Run:
 
     if not any(name in Path("/proc/cpuinfo").read_text(encoding="utf-8") for name in ("avx512_bf16", "amx_bf16")):
         raise SystemExit("this CPU has no bfloat16")
-    chain = _module(model).to(memory_format=torch.channels_last)
+    chain = module(model).to(memory_format=torch.channels_last)
 
     def run(*given: Any) -> Any:
         with torch.autocast("cpu", torch.bfloat16):
@@ -199,7 +184,7 @@ def torch_bf16(model: Path, side: int, threads: int) -> Run:
 def torch_compile(model: Path, side: int, threads: int) -> Run:
     import torch
 
-    chain = _module(model).to(memory_format=torch.channels_last)
+    chain = module(model).to(memory_format=torch.channels_last)
     return _torch(torch.compile(chain), model, side, threads, channels_last=True)
 
 
@@ -279,16 +264,6 @@ PEAKS: dict[str, tuple[Callable[[Path, int, int], Run], float]] = {
 }
 """With the GMAC of a run."""
 ENGINES |= {name: make for name, (make, _) in PEAKS.items()}
-
-
-def _module(model: Path) -> Any:
-    """The checkpoint inside the model as the module that its graph was traced from."""
-    from restonnx import load_model
-    from restonnx.onnx_export.export import unrolled
-    from restonnx.training import checkpoint as checkpoints
-
-    steps = load_model(model).metadata.sampler.steps
-    return unrolled(checkpoints.load(model).settled(), steps)
 
 
 def _torch(call: Any, model: Path, side: int, threads: int, *, channels_last: bool = False) -> Run:

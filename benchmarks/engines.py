@@ -1,12 +1,14 @@
 """The unrolled graph in ONNX Runtime beside other ways to run the same weights, all in one run.
 
     python benchmarks/engines.py denoise --sizes 256 1024
+    python benchmarks/engines.py denoise --sizes 1024 2048 --device cuda --name engines_cuda
 
 Every engine has a process of its own; they take turns, one run each, round after round, so that a slow minute of the
 machine is everybody's. The fraction is that of the machine's peak, the better one of a large matrix product and an
 ideal 3x3 convolution that take their turns among them. OpenVINO is measured where it is installed (`pip install
-openvino`). An engine whose warm run takes longer than --limit seconds, or needs more memory than is free, is left out,
-and the file says so.
+openvino`). On CUDA the engines are those of engine_cuda.py, beside restonnx on the CPU, from whose result theirs differ
+as the file says. An engine whose warm run takes longer than --limit seconds, or needs more memory than is free, is left
+out, and the file says so.
 """
 
 import argparse
@@ -20,14 +22,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import engine_cuda
+import engine_worker
 import numpy as np
-from engine_worker import ENGINES, PEAKS
 from results import write
 
 from restonnx import load_model
 
 WORKER = Path(__file__).with_name("engine_worker.py")
 REFERENCE = "ort"
+"""From whose result the others' differ."""
+BASE = {"cpu": REFERENCE, "cuda": "cuda"}
+"""What restonnx does, by the device: the others' times are multiples of its own."""
+KNOWN = {"cpu": engine_worker, "cuda": engine_cuda}
+GMAC = engine_worker.PEAKS | engine_cuda.PEAKS
 
 
 class Worker:
@@ -44,11 +52,13 @@ class Worker:
         self.times: list[float] = []
         self.worked: list[float] = []
         self.build = self.first = 0.0
+        self.device_mb: int | None = None
         self.peak_mb: int | None = None
         self.problem = ""
         started = self._answer()
         if not self.problem:
             self.build, self.first = started["build"], started["first"]
+            self.device_mb = started.get("device_mb")
 
     def run(self, *, warm_up: bool = False) -> float:
         assert self._process.stdin is not None
@@ -93,8 +103,13 @@ class Worker:
             "first_run_seconds": round(self.first, 2),
             "peak_memory_mb": self.peak_mb,
         }
-        if self.engine in PEAKS:
-            gmac_of_one = PEAKS[self.engine][1]
+        if self.device_mb is not None:
+            row["device_memory_mb"] = self.device_mb
+        if self.engine in engine_cuda.COPIES:
+            rate = engine_cuda.COPIES[self.engine][1] / statistics.median(self.times)
+            return {"engine": self.engine, "side": side, "gigabytes_per_second": round(rate, 1)}
+        if self.engine in GMAC:
+            gmac_of_one = GMAC[self.engine][1]
             return {
                 "engine": self.engine,
                 "side": side,
@@ -123,14 +138,20 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--device", default="cpu", choices=list(KNOWN))
+    parser.add_argument("--engines", nargs="+", help="those to measure; all by default")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=float, default=20, help="seconds; engines whose run takes longer are left out")
     parser.add_argument("--name", default="engines", help="of the file in results/")
     options = parser.parse_args()
     model = load_model(options.model)
     gmac = gmac_per_megapixel(model.path)
-    engines = [REFERENCE, *(engine for engine in options.engines if engine not in (REFERENCE, *PEAKS)), *PEAKS]
+    known = KNOWN[options.device]
+    if unknown := set(options.engines or ()) - set(known.ENGINES):
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known.ENGINES)}")
+    peaks = [*known.PEAKS, *(engine_cuda.COPIES if options.device == "cuda" else ())]
+    chosen = [engine for engine in options.engines or known.ENGINES if engine not in (REFERENCE, *peaks)]
+    engines = [REFERENCE, *chosen, *peaks]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for side in options.sizes:
@@ -139,6 +160,8 @@ def main() -> None:
         "model": model.metadata.name,
         "sha256": model.sha256,
         "gmac_per_megapixel": round(gmac, 2),
+        "device": gpu() if options.device == "cuda" else "cpu",
+        "base": BASE[options.device],
         "threads": options.threads,
         "rounds": options.rounds,
         "rows": rows,
@@ -176,14 +199,23 @@ def side_by_side(
     values = None if reference is None else np.load(reference)
     rows += [worker.row(side, gmac, values) for worker in workers]
     peak = max((row["gmac_per_second"] for row in rows if "best_gmac_per_second" in row), default=0)
-    base = next((row for row in rows if row["engine"] == REFERENCE), {})
+    base = next((row for row in rows if row["engine"] == BASE[options.device]), {})
     for row in rows:
         if "seconds_per_megapixel" in row and peak:
             row["fraction_of_peak"] = round(row["gmac_per_second"] / peak, 3)
         if "seconds_per_megapixel" in row and "seconds_per_megapixel" in base:
-            row["ort_is_faster_by"] = round(row["seconds_per_megapixel"] / base["seconds_per_megapixel"], 3)
+            row["times_base"] = round(row["seconds_per_megapixel"] / base["seconds_per_megapixel"], 3)
         print(row, flush=True)
     return rows
+
+
+def gpu() -> str | None:
+    """Name and driver of the first device; None where there is none."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def expected_mb(engine: str, side: int, earlier: list[dict[str, Any]]) -> float:
