@@ -48,7 +48,14 @@ def test_engines_are_listed_from_the_fastest_with_what_was_left_out(tables: Modu
     left_out = {"engine": "torch-bf16", "side": 256, "unmeasured": "this CPU has no bfloat16"}
     peak = {"engine": "sgemm", "side": 256, "gmac_per_second": 46.0, "best_gmac_per_second": 47.0}
     machine = {"processor": "CPU", "cores": 2, "packages": {"torch": "2"}}
-    content = {"model": "denoise", "machine": machine, "threads": 2, "base": "ort", "rounds": 5, "gmac_per_megapixel": 63.0}
+    content = {
+        "model": "denoise",
+        "machine": machine,
+        "threads": 2,
+        "base": "ort",
+        "rounds": 5,
+        "gmac_per_megapixel": 63.0,
+    }
     lines = tables.engines(content | {"rows": [left_out, slow, fast, peak]}).splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| `")] == ["`ort`", "`torch-eager`"]
     assert "| 1.70 |" in next(line for line in lines if "torch-eager" in line)

@@ -103,10 +103,14 @@ class Scaling:
     gain: float
 
     def to_unit(self, values: Floats) -> Floats:
-        return (values - np.float32(self.offset)) * np.float32(1.0 / self.gain)
+        shifted = values - np.float32(self.offset)
+        shifted *= np.float32(1.0 / self.gain)  # in place, as large arrays that are new cost more than the sum
+        return shifted
 
     def from_unit(self, unit: Floats) -> Floats:
-        return unit * np.float32(self.gain) + np.float32(self.offset)
+        values = unit * np.float32(self.gain)
+        values += np.float32(self.offset)
+        return values
 
     def onto(self, black: float, white: float) -> "Scaling":
         """The same scaling, but to a network's values for black and white instead of 0 and 1."""
@@ -223,8 +227,9 @@ def to_dtype(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]
     top = work.dtype.type(info.max)
     if int(top) > info.max:  # the maximum of a 64-bit integer is not a float64
         top = np.nextafter(top, work.dtype.type(0))
-    clipped: npt.NDArray[Any] = np.clip(np.rint(work), work.dtype.type(info.min), top)
-    return clipped.astype(dtype)
+    rounded: npt.NDArray[Any] = np.rint(work)
+    np.clip(rounded, work.dtype.type(info.min), top, out=rounded)
+    return rounded.astype(dtype)
 
 
 def allocate(image: Any, layout: Layout, scale: int = 1, *, out: Any = None) -> Any:

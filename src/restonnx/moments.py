@@ -15,12 +15,12 @@ class Moments:
     def __init__(self) -> None:
         self._count = 0
         self.mean: Floats = np.zeros(0, np.float32)
-        self._squares: Floats = np.zeros(0, np.float32)
+        self._squares: Floats | np.float32 = np.float32(0)
 
     def add(self, values: Floats) -> None:
         self._count += 1
         if self._count == 1:
-            self.mean, self._squares = values, np.zeros_like(values)
+            self.mean = values
             return
         off = values - self.mean
         self.mean = self.mean + off / np.float32(self._count)
@@ -29,5 +29,6 @@ class Moments:
     @property
     def std(self) -> Floats:
         """Of the population: the root of the mean squared distance from the mean."""
-        std: Floats = np.sqrt(self._squares / np.float32(max(self._count, 1)))
+        squares = np.broadcast_to(self._squares, self.mean.shape)  # of one sample alone: 0
+        std: Floats = np.sqrt(squares / np.float32(max(self._count, 1)))
         return std
