@@ -21,6 +21,7 @@ from torch.export import Dim
 from restonnx.errors import ModelError
 from restonnx.files import explained, replaced
 from restonnx.model import METADATA_KEY, InputSpec, Metadata
+from restonnx.onnx_export.splits import as_slices
 from restonnx.onnx_export.stored import round_weights, store
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def to_onnx(
         )
     assert program is not None
     model = program.model_proto
+    as_slices(model)
     _name_dimensions(model, ports)
     _rename(model, prefix)
     _strip(model)

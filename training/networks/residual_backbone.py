@@ -121,7 +121,8 @@ class ResidualBackbone(nn.Module):
         told = times if self.head_noise is not None else (times[0],) * self.outputs
         bases = [self._basis(time, x_t) for time in told]
         if self.head_noise is None:
-            corrections = self.head(x_t, features[0], bases[0]).chunk(self.outputs, dim=1)
+            both = self.head(x_t, features[0], bases[0])
+            corrections = both.chunk(self.outputs, dim=1) if self.outputs > 1 else (both,)
         else:
             corrections = (self.head(x_t, features[0], bases[0]), self.head_noise(x_t, features[1], bases[1]))
         found = []
