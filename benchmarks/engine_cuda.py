@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from engine_feeds import Feeds, Run, feeds, module
 
+from restonnx.session import CUDA_OPTIONS
+
 Make = Callable[[Path, int, int], Run]
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
-OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
-"""Those of restonnx.session."""
 NHWC, EXHAUSTIVE = {"prefer_nhwc": "1"}, {"cudnn_conv_algo_search": "EXHAUSTIVE"}
 PRODUCT, COPIED = 8192, 2**30
 """Side of the matrices, bytes."""
@@ -135,15 +135,15 @@ def copy(model: Path, side: int, threads: int) -> Run:
 ENGINES: dict[str, Make] = {
     "cuda": cuda,
     "cuda-tiles": cuda_tiles,
-    "cuda-bound": lambda model, side, _: bound(model, side, OPTIONS),
-    "cuda-exhaustive": lambda model, side, _: bound(model, side, OPTIONS | EXHAUSTIVE),
-    "cuda-nhwc": lambda model, side, _: bound(model, side, OPTIONS | NHWC),
-    "cuda-tf32": lambda model, side, _: bound(model, side, OPTIONS | {"use_tf32": "1"}),
-    "cuda-half": lambda model, side, _: bound(model, side, OPTIONS, half=True),
-    "cuda-half-nhwc": lambda model, side, _: bound(model, side, OPTIONS | NHWC, half=True),
-    "cuda-half-nhwc-exhaustive": lambda model, side, _: bound(model, side, OPTIONS | NHWC | EXHAUSTIVE, half=True),
+    "cuda-bound": lambda model, side, _: bound(model, side, CUDA_OPTIONS),
+    "cuda-exhaustive": lambda model, side, _: bound(model, side, CUDA_OPTIONS | EXHAUSTIVE),
+    "cuda-nhwc": lambda model, side, _: bound(model, side, CUDA_OPTIONS | NHWC),
+    "cuda-tf32": lambda model, side, _: bound(model, side, CUDA_OPTIONS | {"use_tf32": "1"}),
+    "cuda-half": lambda model, side, _: bound(model, side, CUDA_OPTIONS, half=True),
+    "cuda-half-nhwc": lambda model, side, _: bound(model, side, CUDA_OPTIONS | NHWC, half=True),
+    "cuda-half-nhwc-exhaustive": lambda model, side, _: bound(model, side, CUDA_OPTIONS | NHWC | EXHAUSTIVE, half=True),
     "cuda-half-nhwc-graph": lambda model, side, _: bound(
-        model, side, OPTIONS | NHWC | {"enable_cuda_graph": "1"}, half=True
+        model, side, CUDA_OPTIONS | NHWC | {"enable_cuda_graph": "1"}, half=True
     ),
     "tensorrt-half": lambda model, side, _: bound(model, side, {"trt_fp16_enable": "1"}, provider=TENSORRT),
     "torch-cuda": lambda model, side, _: torch_steps(model, side, half=False),

@@ -28,6 +28,13 @@ LARGEST_IN_LANES = 2**25
 """Bytes of a model's file."""
 SPINNING = "0"
 """Threads of the CPU that wait for each other sleep: tiles are long, and the next one is being read meanwhile."""
+CUDA_OPTIONS = {
+    # Another image has another tile shape, and an exhaustive search would run again for each.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+    # TF32 has 10 bits of mantissa: tiles would differ visibly from the whole, and CUDA from the CPU.
+    "use_tf32": "0",
+}
 FATAL, WARNING = 4, 2
 """Log severities: what fails is raised as one line, and need not stand on stderr as well; and ONNX Runtime's own."""
 OUT_OF_MEMORY = r"(?i)out of memory|bad_alloc|failed to allocate|alloc_failed|BFCArena"
@@ -207,13 +214,7 @@ def _start_cuda(model: ModelFile, threads: int | None, index: int) -> tuple[Any,
     """A session on CUDA, or the reason why there is none."""
     import onnxruntime
 
-    options: dict[str, Any] = {
-        # Another image has another tile shape, and an exhaustive search would run again for each.
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-        # TF32 has 10 bits of mantissa: tiles would differ visibly from the whole, and CUDA from the CPU.
-        "use_tf32": "0",
-    }
+    options: dict[str, Any] = dict(CUDA_OPTIONS)
     if index:  # naming device 0 makes some releases complain about a missing plugin
         options["device_id"] = str(index)
     onnxruntime.set_default_logger_severity(FATAL)
