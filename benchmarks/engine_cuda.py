@@ -1,7 +1,7 @@
 """The engines of `engines.py --device cuda`: what restonnx does there, what else ONNX Runtime could do, and torch.
 
-All but the first two keep their tensors on the device and know the size beforehand, so that they time the graph alone.
-Where CUDA does not run each says why, and is left out.
+To `cuda` and `cuda-tiles` the image comes from the host. All others keep their tensors on the device and know the size
+beforehand, so that they time the graph alone. Where CUDA does not run each says why, and is left out.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_feeds import Feeds, Run, feeds, module
+from engine_feeds import Feeds, Run, feeds, module, whole, with_tiles
 
 from restonnx.session import CUDA_OPTIONS
 
@@ -19,24 +19,6 @@ CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 NHWC, EXHAUSTIVE = {"prefer_nhwc": "1"}, {"cudnn_conv_algo_search": "EXHAUSTIVE"}
 PRODUCT, COPIED = 8192, 2**30
 """Side of the matrices, bytes."""
-
-
-def cuda(model: Path, side: int, threads: int) -> Run:
-    """The unrolled graph as restonnx runs it: the image comes from the host, and the result goes there."""
-    from restonnx import load_model
-    from restonnx.session import Session
-
-    session, given = Session(load_model(model), device="cuda", threads=threads), feeds(model, side)
-    return lambda: session.run(given)
-
-
-def cuda_tiles(model: Path, side: int, threads: int) -> Run:
-    """All of restonnx behind an image in the graph's values."""
-    from restonnx.restore import Restorer
-
-    restorer, given = Restorer(model, device="cuda", threads=threads), feeds(model, side)
-    image, _ = given.pop("image"), given.pop("noise", None)
-    return lambda: restorer.run(image, given)
 
 
 def bound(
@@ -133,8 +115,8 @@ def copy(model: Path, side: int, threads: int) -> Run:
 
 
 ENGINES: dict[str, Make] = {
-    "cuda": cuda,
-    "cuda-tiles": cuda_tiles,
+    "cuda": lambda *given: whole(*given, device="cuda"),
+    "cuda-tiles": lambda *given: with_tiles(*given, device="cuda"),
     "cuda-bound": lambda model, side, _: bound(model, side, CUDA_OPTIONS),
     "cuda-exhaustive": lambda model, side, _: bound(model, side, CUDA_OPTIONS | EXHAUSTIVE),
     "cuda-nhwc": lambda model, side, _: bound(model, side, CUDA_OPTIONS | NHWC),

@@ -1,4 +1,4 @@
-"""What all engines of engines.py need: the values that they are fed with, and the weights as a torch module."""
+"""What all engines of engines.py need: restonnx itself, the values that they are fed with, the weights in torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +27,24 @@ def feeds(model: Path, side: int) -> Feeds:
         elif spec.role != "image":
             raise SystemExit(f"{meta.name} takes {spec.role}, which this benchmark does not make up")
     return given
+
+
+def whole(model: Path, side: int, threads: int, device: str = "cpu") -> Run:
+    """The unrolled graph as restonnx runs it."""
+    from restonnx import load_model
+    from restonnx.session import Session
+
+    session, given = Session(load_model(model), device=device, threads=threads), feeds(model, side)
+    return lambda: session.run(given)
+
+
+def with_tiles(model: Path, side: int, threads: int, device: str = "cpu") -> Run:
+    """All of restonnx behind an image in the graph's values: tiles with halos, two at once where it pays."""
+    from restonnx.restore import Restorer
+
+    restorer, given = Restorer(model, device=device, threads=threads), feeds(model, side)
+    image, _ = given.pop("image"), given.pop("noise", None)
+    return lambda: restorer.run(image, given)
 
 
 def module(model: Path) -> Any:

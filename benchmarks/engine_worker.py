@@ -15,7 +15,7 @@ from typing import Any
 
 import engine_cuda
 import numpy as np
-from engine_feeds import Run, feeds, module, on_host
+from engine_feeds import Run, feeds, module, on_host, whole, with_tiles
 
 SGEMM_SIDE = 2048
 CONV_CHANNELS, CONV_SIDE = 64, 512
@@ -46,26 +46,8 @@ def main() -> None:
     print(json.dumps(peak_mb()), file=answers, flush=True)
 
 
-def ort(model: Path, side: int, threads: int) -> Run:
-    """The unrolled graph as restonnx runs it."""
-    from restonnx import load_model
-    from restonnx.session import Session
-
-    session, given = Session(load_model(model), device="cpu", threads=threads), feeds(model, side)
-    return lambda: session.run(given)
-
-
-def ort_tiles(model: Path, side: int, threads: int) -> Run:
-    """All of restonnx behind an image in the graph's values: tiles with halos, two at once where it pays."""
-    from restonnx.restore import Restorer
-
-    restorer, given = Restorer(model, device="cpu", threads=threads), feeds(model, side)
-    image, _ = given.pop("image"), given.pop("noise", None)
-    return lambda: restorer.run(image, given)
-
-
 def ort_spinning(model: Path, side: int, threads: int) -> Run:
-    """The same, but waiting threads spin, as is ONNX Runtime's default."""
+    """The whole graph as restonnx runs it, but waiting threads spin, as is ONNX Runtime's default."""
     import onnxruntime
 
     options, given = onnxruntime.SessionOptions(), feeds(model, side)
@@ -246,8 +228,8 @@ def peak_convolution(model: Path, side: int, threads: int) -> Run:
 
 
 ENGINES: dict[str, Callable[[Path, int, int], Run]] = {
-    "ort": ort,
-    "ort-tiles": ort_tiles,
+    "ort": whole,
+    "ort-tiles": with_tiles,
     "ort-spinning": ort_spinning,
     "ort-steps": ort_steps,
     "torch-eager": torch_eager,

@@ -39,7 +39,8 @@ def rendered(text: str) -> str:
 def engines(content: dict[str, Any]) -> str:
     """Of engines.py, whatever --name was."""
     work = f"`{content['model']}`, {content['gmac_per_megapixel']:g} GMAC per megapixel"
-    parts = [f"{work}; {machine(content)}; threads: {content['threads']}, rounds: {content['rounds']}."]
+    where = machine(content) if content["device"] == "cpu" else f"{content['device']}; {machine(content)}"
+    parts = [f"{work}; {where}; threads: {content['threads']}, rounds: {content['rounds']}."]
     for side in dict.fromkeys(row["side"] for row in content["rows"]):
         of_size = [row for row in content["rows"] if row["side"] == side]
         measured = [row for row in of_size if "seconds_per_megapixel" in row]
@@ -158,6 +159,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "data_consistency": data_consistency,
     "engines": engines,
     "engines_4096": engines,
+    "engines_cuda": engines,
     "int8": int8,
     "megapixels": megapixels,
     "steps": steps,

@@ -52,6 +52,7 @@ def test_engines_are_listed_from_the_fastest_with_what_was_left_out(tables: Modu
         "model": "denoise",
         "machine": machine,
         "threads": 2,
+        "device": "cpu",
         "base": "ort",
         "rounds": 5,
         "gmac_per_megapixel": 63.0,

@@ -16,14 +16,14 @@ from restonnx.providers import cuda_problem
 @pytest.mark.slow
 def test_single_steps_give_what_the_unrolled_graph_gives() -> None:
     worker, model = load("engine_worker"), library.find("denoise-fast").path
-    unrolled, steps = (make(model, 64, 1)() for make in (worker.ort, worker.ort_steps))
+    unrolled, steps = (make(model, 64, 1)() for make in (worker.whole, worker.ort_steps))
     np.testing.assert_allclose(steps, unrolled, atol=1e-4)
 
 
 def test_graphs_of_one_size_and_steps_in_torch_give_what_restonnx_gives() -> None:
     """What the engines on CUDA do, on the CPU."""
     feeds, cuda, model = load("engine_feeds"), load("engine_cuda"), library.find("denoise-fast").path
-    expected = load("engine_worker").ort(model, 64, 1)()
+    expected = feeds.whole(model, 64, 1)()
     plain = cuda.bound(model, 64, {}, device="cpu")()
     np.testing.assert_allclose(feeds.on_host(plain), expected, atol=1e-5)
     steps = cuda.torch_steps(model, 64, half=False, device="cpu")()
