@@ -28,17 +28,18 @@ def as_slices(model: onnx.ModelProto) -> None:
     parts = {n.output[0]: n for n in graph.node if n.op_type == SPLIT and len(n.input) > 1 and n.input[1] in known}
     nodes = []
     for node in graph.node:
-        if node.op_type != TAKE or node.input[0] not in parts or node.input[1] not in known:
+        place = int(known[node.input[1]]) if node.op_type == TAKE and node.input[1] in known else -1
+        if place < 0 or node.input[0] not in parts:  # from the end, it would take the number of parts
             nodes.append(node)
             continue
-        split, place = parts[node.input[0]], int(known[node.input[1]])
+        split, taken = parts[node.input[0]], node.output[0]
+        lengths = known[split.input[1]]
         axis = next((attribute.i for attribute in split.attribute if attribute.name == "axis"), 0)
-        bounds = {"starts": _start(known[split.input[1]], place), "ends": _start(known[split.input[1]], place + 1)}
-        bounds["axes"] = axis
-        names = [f"{node.output[0]}.{name}" for name in bounds]
-        for name, value in zip(names, bounds.values(), strict=True):
-            graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
-        nodes.append(helper.make_node("Slice", [split.input[0], *names], [node.output[0]], name=node.name))
+        bounds = {"starts": _start(lengths, place), "ends": _start(lengths, place + 1), "axes": axis}
+        for name, value in bounds.items():
+            graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), f"{taken}.{name}"))
+        inputs = [split.input[0], *(f"{taken}.{name}" for name in bounds)]
+        nodes.append(helper.make_node("Slice", inputs, [taken], name=node.name))
     used = {name for node in nodes for name in node.input}
     kept = [node for node in nodes if node.op_type != SPLIT or node.output[0] in used]
     del graph.node[:]

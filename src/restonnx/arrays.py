@@ -103,14 +103,10 @@ class Scaling:
     gain: float
 
     def to_unit(self, values: Floats) -> Floats:
-        shifted = values - np.float32(self.offset)
-        shifted *= np.float32(1.0 / self.gain)  # in place, as large arrays that are new cost more than the sum
-        return shifted
+        return (values - np.float32(self.offset)) * np.float32(1.0 / self.gain)
 
     def from_unit(self, unit: Floats) -> Floats:
-        values = unit * np.float32(self.gain)
-        values += np.float32(self.offset)
-        return values
+        return unit * np.float32(self.gain) + np.float32(self.offset)
 
     def onto(self, black: float, white: float) -> "Scaling":
         """The same scaling, but to a network's values for black and white instead of 0 and 1."""

@@ -30,7 +30,9 @@ Progress = Callable[[int, int], object]
 RGB_DOMAINS = ("display_rgb", "linear_rgb", "camera_rgb")
 BYTES_PER_PIXEL = 350.0
 """Working memory of a tile per pixel of the result, where the model's `measured` does not hold its own
-"bytes_per_pixel": a little more than the shipped models take at most."""
+"bytes_per_pixel": a little more than the shipped models take at most, but for those of `DCDP_BYTES_PER_PIXEL`."""
+DCDP_BYTES_PER_PIXEL = 1000.0
+"""The same of chains that alternate with data consistency, which were measured apart (docs/notes/speed.md)."""
 MEMORY_SHARE = 0.25
 """Of the device's memory, free or not: the same machine then always cuts the same tiles."""
 
@@ -320,7 +322,8 @@ def tile_within(meta: Metadata, budget: float) -> int:
     """The side of square tiles: what the model prefers, and more where its halo would cost much, but no more than that
     as many as may run at once take about `budget` bytes of working memory. Never less than the smallest tile that the
     model can do with."""
-    per_pixel = meta.measured.get("bytes_per_pixel", BYTES_PER_PIXEL * meta.scale**2)
+    typical = DCDP_BYTES_PER_PIXEL if meta.sampler.family == "dcdp" else BYTES_PER_PIXEL
+    per_pixel = meta.measured.get("bytes_per_pixel", typical * meta.scale**2)
     rule = meta.tile
     # Networks that see whole tiles do best at one size.
     wanted = max(rule.preferred, tiles.worthwhile_tile(rule.halo)) if rule.mode == "halo" else rule.preferred
